@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 
 .PHONY: dist docs help suites smollm2 test test-fast coverage check format bench agreement conformance ending-power output-level processor-power museum losslessness proof changed-weights field-rules doctor-proof unchanged costs models clean \
 	engines engines-vllm engines-page engines-smollm2 engines-smollm2-vllm engines-smollm2-page engine-transformers engine-llama-cpp engine-onnxruntime engine-openvino openvino-form \
-	engine-transformers-versions speculators-parity
+	engine-transformers-versions speculators-parity ray offload
 
 suites: $(READY)  ## the main job: gate the embedded pair against the stored baselines
 	$(BIN)/pytest --specdec-k=$(K) suites/
@@ -221,6 +221,13 @@ engines-smollm2-vllm: $(VENV)/.smollm2 $(ENGINES)/vllm/.ready  ## the same on vL
 
 engines-smollm2-page: $(READY)
 	$(BIN)/python benchmarks/real_engines.py $(ENGINES)/smollm2/*.xml
+
+ray: $(ENGINES)/ray/.ready  ## divide replay among Ray actors on two nodes in this machine, one lost in mid-run; and the recipe for Slurm
+	OMP_NUM_THREADS=1 $(ENGINES)/ray/bin/pytest tests/engines/test_ray.py tests/plugin/test_submitit.py
+
+offload: $(VENV)/.smollm2  ## SmolLM2 replayed with its weights left in their files, into docs/scale.md
+	$(BIN)/python suites/smollm2/build.py exit-20
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/offload.py --into docs/scale.md
 
 speculators-parity: $(READY) $(ENGINES)/speculators/.ready  ## EAGLE-3 heads beside the package that packs them, probability by probability
 	OMP_NUM_THREADS=1 $(BIN)/pytest tests/decoding/drafters/test_speculators.py

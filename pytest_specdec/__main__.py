@@ -8,7 +8,17 @@ import argparse
 import os
 import sys
 
-from .commands import baseline, check_engine, costs, doctor, policies, profile, quickstart, speedup
+from .commands import (
+    baseline,
+    check_engine,
+    costs,
+    doctor,
+    merge,
+    policies,
+    profile,
+    quickstart,
+    speedup,
+)
 from .common.errors import SpecdecError, naming_extras
 
 COMMANDS = {
@@ -21,6 +31,7 @@ COMMANDS = {
     "policies": (policies, "what fixed and dynamic drafting would gain on a pair of models"),
     "doctor": (doctor, "for which reading of its folder a drafter was trained"),
     "check-engine": (check_engine, "whether what a served engine returns is what it should"),
+    "merge": (merge, "judge what the shards of a session measured"),
     "baseline": (baseline, "look at stored baselines"),
     "profile": (profile, "a case of a .json report as speculation_profile.json"),
 }

@@ -10,6 +10,7 @@ from .printable import printable
 EXTRAS = {
     "models": ("torch", "transformers", "safetensors", "tokenizers"),
     "constraints": ("llguidance",),
+    "ray": ("ray",),
     "servers": ("prometheus_client", "urllib3"),
     "plots": ("vl_convert", "matplotlib"),
 }

@@ -13,6 +13,8 @@ from ..common.extensions import Registry, package_of
 LOGPROBS, HIDDEN_STATES = "logprobs", "hidden-states"
 OWN = ("replay", "decode", LOGPROBS, HIDDEN_STATES)
 """Engines of this project's own."""
+DIVIDED = ("replay", HIDDEN_STATES)
+"""Those whose work can be divided among processes."""
 
 _PACKAGE = "pytest_specdec.engines.adapters"
 ADAPTERS: Mapping[str, str] = {

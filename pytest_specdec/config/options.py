@@ -1,7 +1,6 @@
-"""The table of options. One entry is everything there is to say about an option: the command line,
-the ini file, the marker, the help and the reference follow from it.
-
-Imported by every pytest run, so it imports next to nothing.
+"""The table of options. One entry is everything there is to say about an option: command line, ini
+file, marker, help and reference follow from it. Imported by every pytest run: imports next to
+nothing.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ from ..common.limits import (
     MOST_REPEATS,
     MOST_SEED,
 )
+from .dividing import DIVIDING
 from .engines import engine_name
 from .option_type import Option
 from .parsers import (
@@ -369,8 +369,9 @@ LANGUAGE = Option[str](
     default="en",
 )
 
-TABLE: tuple[Option[Any], ...] = tuple(
-    entry for entry in tuple(globals().values()) if isinstance(entry, Option)
+TABLE: tuple[Option[Any], ...] = (
+    *(entry for entry in tuple(globals().values()) if isinstance(entry, Option)),
+    *DIVIDING,
 )
 """All entries, in their order above."""
 OPTIONS = tuple(option for option in TABLE if option.command_line)

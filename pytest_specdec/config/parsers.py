@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ..cases.case import JudgedRange
     from ..cases.drafting import Drafting
     from ..cases.processors import ProcessorSpec
+    from ..cases.shard import Shard
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -253,6 +254,16 @@ drafting = text(_drafting, "pass a string like 'argmax' or 'temperature=0.7'")
 """How drafts are drawn."""
 
 
+def _ray_address(text: str) -> str:
+    if not re.fullmatch(r"local|auto|(ray://)?[\w.:\[\]-]+:[0-9]{1,5}", text, re.ASCII):
+        raise ValueRefusedError("is no address of a Ray cluster; write local, auto or HOST:PORT")
+    return text
+
+
+ray_address = text(_ray_address)
+"""The address of a Ray cluster, or `local` for one of this machine alone."""
+
+
 def _id_range(text: str) -> JudgedRange:
     from ..cases.case import JudgedRange
 
@@ -324,3 +335,23 @@ def shown(value: object) -> str:
 
 def _quoted(text: str) -> str:
     return repr(text if len(text) <= 60 else text[:57] + "...")
+
+
+def shard() -> Parser[Shard]:
+    """`I/N`: which of how many processes; the fields of both have the same range."""
+
+    def read(text: str) -> Shard:
+        from ..cases.shard import Shard
+
+        found = re.fullmatch("([0-9]{1,6})/([0-9]{1,6})", text.strip())
+        number, shards = map(int, found.groups()) if found else (0, 0)
+        if not 1 <= number <= shards:
+            raise ValueRefusedError(
+                "is not one of so many shards, counted from 1; write for example 2/4"
+            )
+        return Shard(number, shards)
+
+    def check(value: object) -> Shard:
+        return read(str(value))
+
+    return Parser(read, check)

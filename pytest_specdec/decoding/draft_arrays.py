@@ -12,43 +12,25 @@ from ..acceptance.scores import Scores
 from ..acceptance.text_origin import Origin
 from ..cases.case import Sampling
 from ..cases.texts import Text
-from .drafters.protocol import Drafter, TextBatch
+from .drafters.protocol import DraftScores
 
 
 @dataclasses.dataclass
 class DraftArrays:
     """One drafter's scores of all texts, filled batch by batch."""
 
-    drafter: Drafter
-    steps: int
-    sampling: Sampling
-    """What its drafts are drawn by."""
     log_q: NDArray[np.float32]
-    rules: tuple[str, ...] = ()
-    """Whose overlaps are needed."""
     available: NDArray[np.int64] | None = None
     smoothed: NDArray[np.float32] | None = None
     overlaps: dict[str, NDArray[np.float32]] = dataclasses.field(default_factory=dict)
 
     @classmethod
-    def empty(
-        cls,
-        drafter: Drafter,
-        steps: int,
-        *,
-        texts: int,
-        longest: int,
-        rules: tuple[str, ...],
-        sampling: Sampling,
-    ) -> DraftArrays:
+    def empty(cls, heads: int, *, texts: int, longest: int) -> DraftArrays:
         """Arrays without any score, for texts of `longest` tokens at most."""
-        log_q = np.full((texts, drafter.heads(steps), longest), -np.inf, dtype=np.float32)
-        return cls(drafter, steps, sampling, log_q, rules=rules)
+        return cls(np.full((texts, heads, longest), -np.inf, dtype=np.float32))
 
-    def fill(self, rows: list[int], batch: TextBatch) -> None:
-        """Score one batch into its rows, from the first scored position on."""
-        scores = self.drafter.score(batch)
-        place = slice(batch.begin, batch.ids.shape[1])
+    def fill(self, rows: list[int], place: slice, scores: DraftScores) -> None:
+        """Write the scores of one batch, of so many positions, into its rows."""
         self.log_q[rows, :, place] = scores.log_q
         if scores.smoothed is not None:
             if self.smoothed is None:

@@ -28,6 +28,7 @@ from ..checkpoints.checkpoint import (
 from ..checkpoints.config_checks import check_layers
 from ..checkpoints.tokenizer_files import check_tokenizer_config
 from ..common.errors import RequestError
+from .layer_stream import LayerStream, without_weights
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -63,29 +64,25 @@ class LoadedModel:
     """transformers' model, without gradients."""
     stored: StoredState | None = None
     """What its layers' output is taken from, where only its outer parts are loaded."""
+    stream: LayerStream | None = None
+    """Reads its weights as they are needed, where they are not loaded."""
 
     @functools.cached_property
     def heads(self) -> MtpModel:
         """The checkpoint's MTP layers, loaded on first use. Raises RequestError where transformers
-        finds none.
+        finds none, and for a model whose weights are not loaded.
         """
+        if self.stream is not None:
+            raise RequestError(
+                f"MTP layers of {self.checkpoint.folder} run beside its own weights, and "
+                "--specdec-offload loads none; leave it out, or name another drafter"
+            )
         return load_heads(self.model, self.checkpoint)
 
     @functools.cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The checkpoint's tokenizer. Raises RequestError where transformers finds none."""
-        folder = self.checkpoint.folder
-        try:
-            check_tokenizer_config(folder)
-            with quiet():
-                return AutoTokenizer.from_pretrained(
-                    folder, trust_remote_code=False, local_files_only=True
-                )
-        except Exception as error:  # tokenizers raises nothing narrower
-            raise RequestError(
-                f"transformers finds no tokenizer in {folder} ({_reason(error)}); save it there, "
-                "too"
-            ) from error
+        return tokenizer_in(self.checkpoint.folder)
 
     @functools.cached_property
     def registered_drafters(self) -> dict[tuple[RegisteredSpec, int], tuple[Stamps, Any]]:
@@ -101,8 +98,22 @@ class LoadedModel:
 
     @property
     def device(self) -> torch.device:
-        device: torch.device = self.model.device
+        device: torch.device = self.model.device if self.stream is None else self.stream.device
         return device
+
+
+def tokenizer_in(folder: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a checkpoint folder. Raises RequestError where transformers finds none."""
+    try:
+        check_tokenizer_config(folder)
+        with quiet():
+            return AutoTokenizer.from_pretrained(
+                folder, trust_remote_code=False, local_files_only=True
+            )
+    except Exception as error:  # tokenizers raises nothing narrower
+        raise RequestError(
+            f"transformers finds no tokenizer in {folder} ({_reason(error)}); save it there, too"
+        ) from error
 
 
 def resolve(name: str) -> Path:
@@ -192,6 +203,25 @@ def load_model(name: str, device: str = "auto", dtype: str = "float32") -> Loade
             f"{checkpoint.folder} lacks the weights {', '.join(missing[:3])}; save the whole model"
         )
     return LoadedModel(checkpoint, model.to(pick_device(device)))
+
+
+def load_streamed(name: str, device: str = "auto", dtype: str = "float32") -> LoadedModel:
+    """Make a model whose weights stay in its files, see `layer_stream`. Parameters and errors are
+    those of `load_model`.
+    """
+    checkpoint = open_checkpoint(resolve(name))
+    check_layers(
+        checkpoint.folder / "config.json", checkpoint.text_config, checkpoint.model_tensors
+    )
+    config = _config_of(checkpoint)
+    with _refusing(checkpoint), quiet(), without_weights():
+        model = AutoModelForCausalLM.from_config(
+            config, trust_remote_code=False, dtype=getattr(torch, dtype)
+        )
+    model.eval().requires_grad_(False)
+    return LoadedModel(
+        checkpoint, model, stream=LayerStream(model, checkpoint, pick_device(device))
+    )
 
 
 def load_outer_parts(name: str, device: str = "auto", dtype: str = "float32") -> LoadedModel:

@@ -23,7 +23,8 @@ from .replay import Progress
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-_ROWS = 32
+SAMPLED_TOGETHER = 32
+"""Texts that are sampled in one batch."""
 
 
 def encode_prompts(
@@ -94,12 +95,12 @@ def sample_new_tokens(
     texts: list[tuple[int, ...]] = []
     if progress:
         progress(0, len(prompts))
-    for begin in range(0, len(prompts), _ROWS):
-        batch = prompts[begin : begin + _ROWS]
+    for begin in range(0, len(prompts), SAMPLED_TOGETHER):
+        batch = prompts[begin : begin + SAMPLED_TOGETHER]
         ids, mask = _left_padded(batch, target.device)
         changes = _padded_processors(processors, batch, ids.shape[1], stop)
         draws = (
-            [KeyedNoise(sampling, noise[begin : begin + _ROWS], ids.shape[1])]
+            [KeyedNoise(sampling, noise[begin : begin + SAMPLED_TOGETHER], ids.shape[1])]
             if sampling.temperature > 0
             else []
         )

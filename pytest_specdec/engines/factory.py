@@ -10,6 +10,7 @@ from ..common.errors import RequestError, naming_extras
 from ..config.engines import HIDDEN_STATES, LOGPROBS, OWN
 from ..records.text_set import TextSet
 from .adapter_api import Progress, no_progress
+from .executor import Executor
 from .external import ExternalEngine
 from .models import ModelPool
 from .protocol import Engine
@@ -22,7 +23,12 @@ _NOT_HERE = (
 
 
 def make_models(
-    engine: str, *, device: str, dtype: str, report: Progress = no_progress
+    engine: str,
+    *,
+    device: str,
+    dtype: str,
+    offload: bool = False,
+    report: Progress = no_progress,
 ) -> ModelPool:
     """The models of a session that measures with an engine; none is loaded yet."""
     unavailable = _NOT_HERE if engine == LOGPROBS else None
@@ -32,6 +38,7 @@ def make_models(
         report=report,
         unavailable=unavailable,
         outer_targets=engine == HIDDEN_STATES,
+        offload=offload,
     )
 
 
@@ -44,9 +51,10 @@ def make_engine(
     draft_url: str | None = None,
     stored_texts: Callable[[TextKey], TextSet | None],
     kept: Path | None,
+    executor: Executor | None = None,
 ) -> Engine:
-    """An engine for the cases of `plan`; what it needs is imported here. Raises RequestError where
-    that is missing.
+    """An engine for the cases of `plan`, whose work is done in `executor` where it can be divided;
+    what it needs is imported here. Raises RequestError where that is missing.
     """
     if name not in OWN:
         engine = ExternalEngine(name, models, url=url, kept=kept)
@@ -67,7 +75,9 @@ def make_engine(
     if name == HIDDEN_STATES:
         with naming_extras():
             from .own.hidden_states import HiddenStatesEngine
-        return HiddenStatesEngine(plan, models, folder=url, stored_texts=stored_texts)
+        return HiddenStatesEngine(
+            plan, models, folder=url, stored_texts=stored_texts, executor=executor
+        )
     if url is not None:
         raise RequestError(
             f"--specdec-engine={name} runs in this process; leave --specdec-url out, or name "
@@ -78,4 +88,4 @@ def make_engine(
         from .own.replay_engine import ReplayEngine
     if name == DecodeEngine.name:
         return DecodeEngine(models)
-    return ReplayEngine(plan, models, stored_texts=stored_texts, kept=kept)
+    return ReplayEngine(plan, models, stored_texts=stored_texts, kept=kept, executor=executor)

@@ -31,17 +31,12 @@ def conformance(engine: Engine, case: Case, alpha: float) -> Conformance:
             f"rule {case.rule!r} is lossy by design, so its texts cannot conform; leave "
             "specdec_conformance out"
         )
-    _ = engine.models.model(case.target)
+    engine.check_target(case)
     run = engine.counted(case)
     if run is not None:
         _refuse_altered(engine, run, "specdec_conformance")
-    return engine.models.conformance(
-        case,
-        engine.emitted(case),
-        alpha,
-        _rejection_rounds(run),
-        case.texts.processors if run is None else run.processors,
-    )
+    processors = case.texts.processors if run is None else run.processors
+    return engine.conformance(case, alpha, _rejection_rounds(run), processors)
 
 
 def ending_fault(engine: Engine, case: Case) -> tuple[str | None, int]:

@@ -43,7 +43,8 @@ class ModelPool:
     """Loads targets and drafters, and decodes, times and judges with them.
 
     `unavailable` is the message of an engine whose models cannot be loaded here at all. With
-    `outer_targets` only the outer parts of targets are loaded, whose states come from files.
+    `outer_targets` only the outer parts of targets are loaded, whose states come from files; with
+    `offload` the weights of models stay in their files.
     """
 
     def __init__(
@@ -54,9 +55,11 @@ class ModelPool:
         report: Progress = no_progress,
         unavailable: str | None = None,
         outer_targets: bool = False,
+        offload: bool = False,
     ) -> None:
         self.device, self.dtype, self.report = device, dtype, report
         self._unavailable, self._outer_targets = unavailable, outer_targets
+        self._offload = offload
         self._refused: dict[tuple[str, bool], RequestError] = {}
         """By a model's name, why it could not be loaded: it is not tried again, on the hub for
         instance.
@@ -171,7 +174,9 @@ class ModelPool:
         """Tokens as the target's tokenizer decodes them; their ids where no model is here."""
         if self._unavailable is not None:
             return [f"<{token}>" for token in tokens]
-        tokenizer = self.target(case.target).tokenizer
+        from ..decoding.loading import resolve, tokenizer_in
+
+        tokenizer = tokenizer_in(resolve(case.target))
         return [tokenizer.decode([token]) for token in tokens]
 
     def conformance(
@@ -206,11 +211,12 @@ class ModelPool:
         if (name, outer) in self._refused:
             raise self._refused[name, outer].with_traceback(None)
         with naming_extras():
-            from ..decoding.loading import load_model, load_outer_parts
+            from ..decoding.loading import load_model, load_outer_parts, load_streamed
         what = f"loading {Path(name).name}"
         self.report(what, 0, 1)
         try:
-            load = load_outer_parts if outer else load_model
+            whole = load_streamed if self._offload else load_model
+            load = load_outer_parts if outer else whole
             model = load(name, self.device, self.dtype)
         except RequestError as error:
             self._refused[name, outer] = error

@@ -11,6 +11,7 @@ from ..acceptance.counts import Counts
 from ..acceptance.first_rounds import Samples
 from ..acceptance.reference_drafters import References
 from ..acceptance.renewal import AcceptanceField
+from ..acceptance.rounds import Round
 from ..acceptance.scores import Scores
 from ..cases.case import DEFINITION, Case
 from ..cases.texts import Text
@@ -21,6 +22,8 @@ from ..records.text_set import TextSet
 from .models import ModelPool
 
 if TYPE_CHECKING:
+    from ..decoding.named_processors import ProcessorSource
+    from ..lossless.texts.conformance import Conformance
     from .counting.possible_rounds import CountedRun
 
 
@@ -115,6 +118,22 @@ class Engine(Protocol):
         request, which are errors.
         """
         return None
+
+    def check_target(self, case: Case) -> None:
+        """Refuse to judge texts where the case's target is not at hand. Raises RequestError."""
+        _ = self.models.model(case.target)
+
+    def conformance(
+        self,
+        case: Case,
+        alpha: float,
+        rounds: Sequence[Sequence[Round]] | None,
+        processors: ProcessorSource,
+    ) -> Conformance:
+        """Whether the texts of a case, with these rounds and under these logits processors, follow
+        its target; those that do fail with probability alpha.
+        """
+        return self.models.conformance(case, self.emitted(case), alpha, rounds, processors)
 
     def emitted(self, case: Case) -> Sequence[Text]:
         """The texts that were emitted for a case, at least one."""

@@ -11,9 +11,10 @@ import pytest
 
 from ..common.errors import SpecdecError
 from ..common.progress import ProgressBar
-from ..config import options
+from ..config import dividing, options
 from ..config.settings import Settings
 from .import_by_name import imported
+from .merging import merged_parts
 from .own_device import own_device
 from .state import SessionCases
 from .update_command import update_command
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from ..baselines.store import BaselineStore
     from ..cases.case import Case
     from ..cases.counts_case import CountsCase
+    from ..engines.executor import Executor
     from ..engines.models import ModelPool
     from ..engines.protocol import Engine
     from ..judging.counts_gate import CountsGate, GateRequest, GivenEngine
@@ -77,13 +79,19 @@ class Components:
     @functools.cached_property
     def models(self) -> ModelPool:
         """The session's models in this process, each loaded on first use."""
+        return self._make_models(report=ProgressBar(self._config))
+
+    @property
+    def _make_models(self) -> Callable[..., ModelPool]:
+        """Makes models like the session's; can be sent to other processes."""
         from ..engines.factory import make_models
 
-        return make_models(
+        return functools.partial(
+            make_models,
             self._settings.value(options.ENGINE),
             device=self._settings.value(options.DEVICE),
             dtype=self._settings.value(options.DTYPE),
-            report=ProgressBar(self._config),
+            offload=self._settings.value(dividing.OFFLOAD),
         )
 
     @property
@@ -160,19 +168,48 @@ class Components:
         settings = self._settings
         return make_engine(
             settings.value(options.ENGINE),
-            [seeded for seeds in self._measured_cases.values() for seeded in seeds],
+            [seeded for seeds in self.measured_cases.values() for seeded in seeds],
             self.models,
             url=settings.url,
             draft_url=settings.value(options.DRAFT_URL),
             stored_texts=self.store.texts,
             kept=self._config.rootpath / ".specdec" if self._policy.keeps_texts else None,
+            executor=self.executor,
+        )
+
+    @functools.cached_property
+    def executor(self) -> Executor | None:
+        """Where the engine's work is done; None for this process. Raises RequestError where both
+        a shard and all parts are asked for.
+        """
+        shard = self._settings.value(dividing.SHARD)
+        merged = merged_parts(self._config)
+        if merged is not None:
+            from ..engines.shards import PartExecutor
+
+            return PartExecutor(merged)
+        if shard is not None:
+            from ..engines.shards import ShardExecutor
+
+            return ShardExecutor(shard, self.models)
+        address = self._settings.value(dividing.RAY)
+        if address is None:
+            return None
+        from ..engines.ray_actors import RayExecutor
+
+        return RayExecutor(
+            self.models,
+            self._make_models,
+            address,
+            gpus=self._settings.value(dividing.RAY_GPUS),
+            cpus=self._settings.value(dividing.RAY_CPUS),
         )
 
     def _make_runner(self) -> CaseRunner:
         from ..judging.runner import CaseRunner
 
         return CaseRunner(
-            self._measured_cases,
+            self.measured_cases,
             engine=self.engine,
             store=self.store,
             policy=self._policy,
@@ -208,13 +245,13 @@ class Components:
         return gates_of(judged, SessionCosts(judged, None, StoredRecords(self.store)))
 
     @functools.cached_property
-    def _measured_cases(self) -> dict[Case, tuple[Case, ...]]:
+    def measured_cases(self) -> dict[Case, tuple[Case, ...]]:
         """Which runs are measured for each selected case: decided once, for engine and runner."""
-        from ..baselines.repeats import measured_cases
+        from ..baselines import repeats
 
         policy, store = self._policy, self.store
         return {
-            case: measured_cases(
+            case: repeats.measured_cases(
                 case,
                 store,
                 repeats=self._settings.value(options.REPEATS),

@@ -13,6 +13,7 @@ from ..config import options
 from ..config.settings import Marker, Settings
 from .build import Components
 from .completeness import CollectedTests
+from .merging import merged_parts
 from .state import Outcome, SessionCases, cases_of
 from .workers import worker_output
 
@@ -141,6 +142,12 @@ class CollectionHooks:
             preflight.check(selected, self._components.store)
             preflight.check_trace(engine, settings.url)
             preflight.check_alone(selected, worker=worker_output(self._config) is not None)
+            preflight.check_divided(
+                selected,
+                settings,
+                merged=merged_parts(self._config) is not None,
+                distributed=worker_output(self._config) is not None,
+            )
             preflight.check_prompts_suffice(
                 [case for case in selected if not case.candidate],
                 alpha=settings.value(options.ALPHA) * self._cases.share_of_cases,

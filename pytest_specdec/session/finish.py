@@ -12,6 +12,7 @@ import pytest
 
 from ..common.display import short, told_files
 from ..common.errors import BaselineError, SpecdecError
+from ..config.dividing import SHARD
 from ..config.options import LANGUAGE, PRUNE
 from ..config.settings import Settings
 from ..judging.judgements import JudgementLog
@@ -152,7 +153,7 @@ class SessionFinish:
     def _reports(self) -> Mapping[Path, str]:
         paths, rows = self._settings.reports, self._outcome.rows
         if not rows:
-            if paths:
+            if paths and self._settings.value(SHARD) is None:
                 self._outcome.notes.append(
                     "no case was measured, so no report was written; select a test that uses "
                     "specdec_run or specdec_gate"

@@ -24,7 +24,9 @@ from ..checkpoints.drafter_folders import check_drafts
 from ..checkpoints.eagle3_checks import check_eagle3
 from ..checkpoints.tokenizer_files import check_chat_template
 from ..common.errors import EXTRAS, BaselineError, RequestError, naming_extras
-from ..config.options import ACCUMULATE, PRUNE, UPDATE
+from ..config.dividing import RAY, SHARD
+from ..config.engines import DIVIDED
+from ..config.options import ACCUMULATE, ENGINE, KEEP, PRUNE, UPDATE
 from ..config.settings import Settings
 from ..gate.permutation import can_resolve, too_few
 from ..speedup.cost_profile import CostProfile
@@ -40,35 +42,59 @@ def check(cases: Iterable[Case], store: BaselineStore) -> None:
     loaded.
     """
     cases = tuple(cases)
+    # Files are looked at once for each pair: a grid has thousands of cases of a few.
+    pairs = {(case.target, case.drafter, case.depth, case.k, case.drafting): case for case in cases}
+    deepest = {(case.target, case.drafter, case.depth): case for case in pairs.values()}
+    for case in deepest.values():
+        _check_pair_of(case)
+    for case in pairs.values():
+        _check_most_drafts(case)
     for case in cases:
-        target, drafter = _local(case.target), _local(case.draft_model)
-        if target is not None and (case.uses_own_heads or drafter is not None):
-            check_pair(target, drafter, case.depth)
-        if target is not None and isinstance(case.drafter, RegisteredSpec):
-            # A server's client may have no torch, which a type's module imports.
-            registered = case.drafter
-            check_files = check_eagle3 if registered.name == EAGLE3 else registered.type.check
-            check_files(target, registered.folder, case.depth)
-            if registered.name != EAGLE3 and registered.folder is not None:
-                most = getattr(registered.type, "most_drafts", None)
-                check_drafts(
-                    registered,
-                    case.k,
-                    most and most(registered.folder),
-                    trained=getattr(registered.type, "can_draft_more", False),
-                    drafting=case.drafting,
-                )
         store.record(case)
     for target_name, drafter_name in dict.fromkeys(
         (case.target, case.draft_model) for case in cases
     ):
         _check_not_itself(target_name, drafter_name)
-    for key in dict.fromkeys(case.texts for case in cases):
-        _check_prompts(key, [case for case in cases if case.texts == key])
-        if any(case.engine in REPLAYING for case in cases if case.texts == key):
+    of_texts: dict[TextKey, list[Case]] = {}
+    for case in cases:
+        of_texts.setdefault(case.texts, []).append(case)
+    for key, sharing in of_texts.items():
+        _check_prompts(key, sharing)
+        if any(case.engine in REPLAYING for case in sharing):
             _check_texts(store, key)
     for costs in {case.costs for case in cases if case.costs not in (None, MEASURE)}:
         CostProfile.load(str(costs))
+
+
+def _check_pair_of(case: Case) -> None:
+    """Refuse a drafter that cannot draft for the case's target at its depth."""
+    target, drafter = _local(case.target), _local(case.draft_model)
+    if target is not None and (case.uses_own_heads or drafter is not None):
+        check_pair(target, drafter, case.depth)
+    if target is not None and isinstance(case.drafter, RegisteredSpec):
+        # A server's client may have no torch, which a type's module imports.
+        registered = case.drafter
+        check_files = check_eagle3 if registered.name == EAGLE3 else registered.type.check
+        check_files(target, registered.folder, case.depth)
+
+
+def _check_most_drafts(case: Case) -> None:
+    """Refuse more drafts than a drafter of a registered type has heads for."""
+    registered = case.drafter
+    if (
+        isinstance(registered, RegisteredSpec)
+        and registered.name != EAGLE3
+        and registered.folder is not None
+        and _local(case.target) is not None
+    ):
+        most = getattr(registered.type, "most_drafts", None)
+        check_drafts(
+            registered,
+            case.k,
+            most and most(registered.folder),
+            trained=getattr(registered.type, "can_draft_more", False),
+            drafting=case.drafting,
+        )
 
 
 def check_trace(engine: str, url: str | None) -> None:
@@ -97,6 +123,45 @@ def check_alone(cases: Iterable[Case], *, worker: bool) -> None:
         raise RequestError(
             "--specdec-costs=measure needs the machine for itself, and other workers run; run "
             "without -n, or name a file of costs"
+        )
+
+
+def check_divided(
+    cases: Iterable[Case], settings: Settings, *, merged: bool, distributed: bool
+) -> None:
+    """Refuse what cannot be divided among processes, or not so. Raises RequestError."""
+    shard, ray = settings.command_line[SHARD], settings.command_line[RAY]
+    ways = [f"{SHARD.flag}={shard}"] * (shard is not None) + [RAY.flag] * (ray is not None)
+    ways += ["merge"] * merged
+    if not ways:
+        return
+    if len(ways) > 1:
+        raise RequestError(
+            f"{' and '.join(ways)} each divide the session; leave all but one of them out, in "
+            "PYTEST_ADDOPTS, too"
+        )
+    (divided,) = ways
+    if ray is None and settings.value(KEEP) != "texts":
+        raise RequestError(
+            f"shards measure on texts that are stored or kept, and {KEEP.flag} keeps none; leave "
+            f"{divided} out, or use {RAY.flag}"
+        )
+    if ray is not None:
+        with naming_extras():
+            if importlib.util.find_spec("ray") is None:
+                raise ModuleNotFoundError("No module named 'ray'", name="ray")
+    if distributed:
+        raise RequestError(f"{divided} divides the session already; run it without -n")
+    engine = settings.value(ENGINE)
+    if engine not in DIVIDED:
+        raise RequestError(
+            f"the work of engine {engine!r} cannot be divided; leave {divided} out, or use engine "
+            f"{' or '.join(DIVIDED)}"
+        )
+    if any(case.costs == MEASURE for case in cases):
+        raise RequestError(
+            f"--specdec-costs=measure times the models in this process, and {divided} loads none; "
+            "name a file of costs"
         )
 
 
@@ -184,7 +249,7 @@ def _check_texts(store: BaselineStore, key: TextKey) -> None:
             )
 
 
-def _check_prompts(key: TextKey, cases: list[Case]) -> None:
+def _check_prompts(key: TextKey, cases: Collection[Case]) -> None:
     """Messages need a chat template; each prompt and its new tokens must fit the context of every
     model that reads them.
     """
@@ -193,7 +258,8 @@ def _check_prompts(key: TextKey, cases: list[Case]) -> None:
     in_process = any(case.engine in _IN_PROCESS for case in cases)
     if target is not None and in_process and any(prompt.messages for prompt in prompts):
         check_chat_template(target.folder)
-    models = [target, *(_local(case.draft_model) for case in cases)]
+    drafters = dict.fromkeys(case.draft_model for case in cases)
+    models = [target, *map(_local, drafters)]
     narrow = [
         (model.context, model.folder)
         for model in models

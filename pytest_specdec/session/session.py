@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from ..config.dividing import SHARD
 from ..config.settings import Settings
 from ..judging.judgements import JudgementLog
 from .build import Components
@@ -13,6 +14,7 @@ from .finish import SessionFinish
 from .gate_watch import GateWatch
 from .junit import JUnitOutput
 from .rows import RowCollector
+from .sharding import ShardSession
 from .state import Outcome, SessionCases
 from .terminal import TerminalSummary
 from .workers import worker_output
@@ -35,6 +37,9 @@ class Session:
             "rows": RowCollector(settings, self.components, self.counts_gates, outcome),
             "finish": SessionFinish(config, settings, self.components, self._comparisons, outcome),
         }
+        shard = settings.value(SHARD)
+        if shard is not None:
+            self._parts["shard"] = ShardSession(config, settings, self.components, outcome, shard)
         if worker_output(config) is None:
             self._parts["junit"] = JUnitOutput(config)
             self._parts["terminal"] = TerminalSummary(

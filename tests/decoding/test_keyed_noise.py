@@ -140,7 +140,7 @@ def test_a_text_does_not_depend_on_the_other_prompts(
     assert sampled(pair, rows[::-1], sampling=sampling) == together
     assert sampled(pair, rows[7:9], sampling=sampling) == {row: together[row] for row in rows[7:9]}
     assert sampled(pair, rows[3:4], sampling=sampling) == {rows[3]: together[rows[3]]}
-    monkeypatch.setattr(sampling_module, "_ROWS", 7)
+    monkeypatch.setattr(sampling_module, "SAMPLED_TOGETHER", 7)
     assert sampled(pair, rows, sampling=sampling) == together
 
 

@@ -27,8 +27,8 @@ from pytest_specdec.decoding.loading import LoadedModel, load_model
 from pytest_specdec.decoding.replay import DrafterPlan, text_scores
 from pytest_specdec.decoding.sampling import encode_prompts, sample_new_tokens
 from pytest_specdec.engines.models import ModelPool
-from pytest_specdec.engines.own import replay_engine as engine
 from pytest_specdec.engines.own.replay_engine import ReplayEngine
+from pytest_specdec.engines.own.replay_work import Scoring
 from pytest_specdec.records.text_set import TextSet
 
 FILTERED = Sampling(1.0, 8, 0.9)
@@ -161,11 +161,9 @@ def test_an_engine_refuses_foreign_texts_for_every_case_after_one_pass(
     assert greedy is not None
     exchanged = with_texts(sampled, greedy)
     passes: list[int] = []
-    measure = engine.text_scores
+    opened = Scoring.opened
     monkeypatch.setattr(
-        engine,
-        "text_scores",
-        lambda *args, **options: passes.append(1) or measure(*args, **options),
+        Scoring, "opened", lambda work, *given: passes.append(1) or opened(work, *given)
     )
     cases = [dataclasses.replace(case, k=k) for k in (4, 8)]
     replay_engine = ReplayEngine(cases, ModelPool("cpu"), stored_texts=lambda key: exchanged)

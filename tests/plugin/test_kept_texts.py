@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pytest_specdec.engines import kept_texts
-from pytest_specdec.engines.own import replay_engine as replay
+from pytest_specdec.engines.own import replay_work as replay
 
 LINE = (
     "specdec: 4 of 4 cases have no baseline: they will be measured and fail; --specdec-update=new "

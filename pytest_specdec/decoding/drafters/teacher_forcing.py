@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,8 @@ def forward(model: LoadedModel, ids: torch.Tensor, begin: int, *, hidden: bool) 
         if model.keeps_logits
         else {}
     )
-    outputs = model.model(ids, use_cache=False, output_hidden_states=hidden, **keys)
+    with contextlib.nullcontext() if model.stream is None else model.stream.over(ids):
+        outputs = model.model(ids, use_cache=False, output_hidden_states=hidden, **keys)
     if not keys:
         outputs.logits = outputs.logits[:, begin - 1 : -1]
     return outputs

@@ -8,14 +8,14 @@ from pathlib import Path
 from ...cases.case import Case, TextKey
 from ...cases.prompts import Prompt
 from ...common.errors import RequestError
-from ...decoding.loading import LoadedModel
-from ...decoding.sampling import eos_ids, up_to_end
+from ...decoding.sampling import up_to_end
 from ...decoding.stored_states import StoredStates
-from ...decoding.target_passes import StoredPasses
 from ...records.same_contexts import SameContexts
 from ...records.text_set import TextSet
+from ..executor import Executor
 from ..models import ModelPool
 from .replay_engine import ReplayEngine
+from .replay_work import Prepared, Tokens
 
 
 class HiddenStatesEngine(ReplayEngine):
@@ -34,33 +34,30 @@ class HiddenStatesEngine(ReplayEngine):
         *,
         folder: str | None,
         stored_texts: Callable[[TextKey], TextSet | None] = lambda key: None,
+        executor: Executor | None = None,
     ) -> None:
         """Raises RequestError without a folder, or for one without such files."""
         if folder is None or "://" in folder:
             raise RequestError(
                 "engine hidden-states reads a folder of files; name it: --specdec-url=FOLDER"
             )
-        super().__init__(plan, models, stored_texts=stored_texts)
-        self._states = StoredStates(Path(folder))
+        super().__init__(plan, models, stored_texts=stored_texts, executor=executor)
+        self._stored_states = StoredStates(Path(folder))
 
-    def _passes(self, target: LoadedModel) -> StoredPasses:
-        return StoredPasses(target, self._states)
+    @property
+    def _states(self) -> StoredStates:
+        return self._stored_states
 
     def _stored_contexts(self, case: Case) -> SameContexts | None:
         """None: the states are those of this target on its own texts."""
         return None
 
     def _new_tokens(
-        self,
-        key: TextKey,
-        target: LoadedModel,
-        prompts: Sequence[Prompt],
-        ids: Sequence[Sequence[int]],
-        wanted: TextSet,
-    ) -> dict[str, tuple[int, ...]]:
-        end = set(eos_ids(target))
+        self, key: TextKey, prompts: Sequence[Prompt], prepared: Prepared, wanted: TextSet
+    ) -> dict[str, Tokens]:
+        end = set(prepared.ends)
         missing, known = [], {}
-        for prompt, begun in zip(prompts, ids, strict=True):
+        for prompt, begun in zip(prompts, prepared.ids, strict=True):
             found = self._states.texts_after(begun)
             if len(found) > 1:
                 raise RequestError(

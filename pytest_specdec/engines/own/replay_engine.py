@@ -2,43 +2,55 @@
 
 from __future__ import annotations
 
-import dataclasses
+import collections
+import contextlib
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
-import numpy as np
 
-from ...acceptance.contexts import ContextCounts, context_counts
+from ...acceptance.contexts import ContextCounts
 from ...acceptance.first_rounds import Samples
-from ...acceptance.interleaved import judged_scores
-from ...acceptance.reference_drafters import References, reference_counts
 from ...acceptance.renewal import expected_counts, with_requests
+from ...acceptance.rounds import Round
 from ...acceptance.scores import Scores
-from ...acceptance.text_origin import source_problem
 from ...cases.case import Case, TextKey
 from ...cases.prompts import Prompt, read_prompts
 from ...cases.texts import Text, texts_of_prompts
-from ...checkpoints.text_ends import target_fingerprint
-from ...common.errors import SpecdecError
-from ...decoding.environment import environment
-from ...decoding.loading import LoadedModel
-from ...decoding.named_processors import ready_processors
-from ...decoding.processors import Processors
-from ...decoding.replay import DrafterPlan, check_drafter, text_scores
-from ...decoding.sampling import encode_prompts, sample_new_tokens
-from ...decoding.target_passes import TargetPasses
+from ...common.errors import RequestError, SpecdecError
+from ...decoding.named_processors import ProcessorSource
+from ...decoding.sampling import SAMPLED_TOGETHER
+from ...decoding.scoring import assembled
+from ...decoding.stored_states import StoredStates
+from ...lossless.texts.conformance import Conformance
 from ...records.same_contexts import SameContexts
 from ...records.text_set import TextSet
-from ..fingerprints import template_of
+from ..executor import Executor, LocalExecutor, SharedOutError
 from ..kept_texts import KeptTexts, wanted_texts
 from ..models import ModelPool
 from ..protocol import Engine, Measurement, check_rounds
+from .conformance_work import ConformancePreparation, judged
+from .replay_work import (
+    Preparation,
+    Prepared,
+    Scoring,
+    TextSampling,
+    Tokens,
+)
 from .score_keys import ScoresKey, block_notes, scores_key
-
-_LOGPROB_DECIMALS = 5
-"""Of stored log-probabilities: a weight is off by 5e-6 at most, and its errors average out."""
+from .text_groups import (
+    BegunGroup,
+    ContextGroup,
+    TextGroup,
+    foreign,
+    heads_of,
+    logprobs_of,
+    references_of,
+    source_problem_of,
+    texts_of_stored,
+    usable,
+)
 
 
 class ReplayEngine(Engine):
@@ -57,37 +69,39 @@ class ReplayEngine(Engine):
         *,
         stored_texts: Callable[[TextKey], TextSet | None] = lambda key: None,
         kept: Path | None = None,
+        executor: Executor | None = None,
     ) -> None:
+        """`executor` says where the work is done; by default here."""
         self._plan, self._models, self._stored_texts = tuple(plan), models, stored_texts
         self._kept = KeptTexts(kept, f"{models.device} {models.dtype}")
+        self._executor = LocalExecutor(models) if executor is None else executor
 
     @property
     def models(self) -> ModelPool:
         return self._models
 
     @functools.cached_property
-    def _group(self) -> Callable[[TextKey], _TextGroup]:
+    def _group(self) -> Callable[[TextKey], TextGroup]:
         return functools.cache(self._measure_group)
 
     def measure(self, case: Case) -> Measurement:
-        target = self.models.target(case.target)
         group = self._group(case.texts)
         scores = group.scores[scores_key(case)]
         if isinstance(scores, SpecdecError):
             raise scores
-        heads = _heads(case, scores, group.texts)
+        heads = heads_of(case, scores, group.begun.texts)
         field = heads.field(case.rule)
         counts = with_requests(expected_counts(field, case.k), field)
         check_rounds(counts, case)
         return Measurement(
             counts=counts,
-            fingerprints=self.models.fingerprints(case),
-            environment=environment(target.device, self.models.dtype),
+            fingerprints=group.begun.fingerprints_of(case),
+            environment=group.begun.prepared.environment,
             tokenizer=group.stored.tokenizer,
             template=group.stored.template,
-            text_fingerprints=group.fingerprints,
+            text_fingerprints=group.begun.fingerprints,
             texts=group.stored,
-            looping=group.looping,
+            looping=group.begun.looping,
             samples=Samples.of(field, case.k),
             field=functools.partial(heads.field, case.rule),
             scores=functools.partial(_heads, case, scores, group.texts),
@@ -97,11 +111,11 @@ class ReplayEngine(Engine):
             contexts=functools.partial(self._own_contexts, case),
             stored_contexts=functools.partial(self._stored_contexts, case),
             notes=(*group.notes, *block_notes(case)),
-            references=functools.partial(self._references, case, heads, group.texts),
+            references=functools.partial(references_of, case, heads, group.begun),
         )
 
     @functools.cached_property
-    def _context_group(self) -> Callable[[TextKey, bool], _ContextGroup | None]:
+    def _context_group(self) -> Callable[[TextKey, bool], ContextGroup | None]:
         return functools.cache(self._measure_contexts)
 
     def _own_contexts(self, case: Case) -> ContextCounts | None:
@@ -120,248 +134,155 @@ class ReplayEngine(Engine):
             problem=group.problem,
         )
 
-    def _measure_contexts(self, key: TextKey, stored: bool) -> _ContextGroup | None:
+    def _measure_contexts(self, key: TextKey, stored: bool) -> ContextGroup | None:
         """Overlaps of all drafters on the texts of a key, or on the `stored` ones of another
         target; None where those are missing or hold no log-probabilities.
         """
-        target = self.models.target(key.target)
-        group = self._group(key)
-        texts, text_set, source = group.texts, group.stored, None
+        begun = self._begun(key)
+        texts, target, source = begun.texts, begun.prepared.target, None
         if stored:
-            others = self._stored_texts(key)
-            if others is None or not _usable(others, group.stored):
+            if (others := self._others(key, begun)) is None:
                 return None
-            known = others.texts if others.logprobs is None else others.logprobs
-            prompts = [
-                prompt
-                for prompt in read_prompts(key.prompts, key.prompt_limit)
-                if prompt.key in known
-            ]
-            ids = encode_prompts(target.tokenizer, prompts)
-            texts = texts_of_prompts(prompts, ids, [others.texts[prompt.key] for prompt in prompts])
-            text_set = others
-            if others.logprobs is not None:
-                source = [others.logprobs[prompt.key] for prompt in prompts]
-        scores = text_scores(
-            target,
-            list(group.plans.values()),
-            texts,
-            key.sampling,
-            functools.partial(self.models.report, f"{key.suite}: contexts"),
-            overlaps=True,
-            source=source,
-            passes=self._passes(target),
-            processors=self._processors(key),
-        )
-        return _ContextGroup(
-            target=text_set.target,
+            target, (texts, source) = others.target, texts_of_stored(others, key, begun)
+        scores = self._scores(begun.work(texts, overlaps=True, source=source), source)
+        return ContextGroup(
+            target=target,
             texts=texts,
-            scores=dict(zip(group.plans, scores, strict=True)),
-            problem=_source_problem(texts, scores[0]) if scores else None,
+            scores=dict(zip(begun.plans, scores, strict=True)),
+            problem=source_problem_of(texts, scores[0]) if scores else None,
         )
 
-    def _references(self, case: Case, scores: Scores, texts: Sequence[Text]) -> References:
-        vocabulary = self.models.target(case.target).model.get_input_embeddings().num_embeddings
-        return reference_counts(
-            scores, texts, vocabulary=vocabulary, k=case.k, rule=case.rule, judged=case.judged
+    def _others(self, key: TextKey, begun: BegunGroup) -> TextSet | None:
+        """The stored texts of a key where another target emitted them and they can serve as
+        contexts.
+        """
+        others = self._stored_texts(key)
+        return None if others is None or not usable(others, begun.stored) else others
+
+    def _scores(
+        self, work: Scoring, source: Sequence[Sequence[float]] | None = None
+    ) -> list[Scores]:
+        """The scores of each plan, put together from batches; those of a replay judge the texts'
+        origin.
+        """
+        return assembled(
+            work.texts,
+            self._executor.results(work),
+            drafters=len(work.plans),
+            judge_origin=not work.overlaps,
+            source=source,
         )
 
-    def _passes(self, target: LoadedModel) -> TargetPasses | None:
+    @property
+    def _states(self) -> StoredStates | None:
         """What stands in for the target's own passes."""
         return None
 
     def emitted(self, case: Case) -> Sequence[Text]:
-        return self._group(case.texts).texts
+        return self._begun(case.texts).texts
 
-    def _measure_group(self, key: TextKey) -> _TextGroup:
-        target = self.models.target(key.target)
-        texts, stored = self._texts(key, target)
-        cases = [case for case in self._plan if case.texts == key]
-        scores: dict[ScoresKey, Scores | SpecdecError] = {}
-        plans: dict[ScoresKey, DrafterPlan] = {}
-        for name in dict.fromkeys(map(scores_key, cases)):
-            try:
-                plans[name] = self._drafter_plan(
-                    [case for case in cases if scores_key(case) == name]
-                )
-            except SpecdecError as error:
-                scores[name] = error
-        measured = text_scores(
-            target,
-            list(plans.values()),
-            texts,
-            key.sampling,
-            functools.partial(self.models.report, f"{key.suite}: replay"),
-            judge_origin=True,
-            passes=self._passes(target),
-            processors=self._processors(key),
+    def check_target(self, case: Case) -> None:
+        """Nothing: the work that judges texts loads it where it is done."""
+
+    def conformance(
+        self,
+        case: Case,
+        alpha: float,
+        rounds: Sequence[Sequence[Round]] | None,
+        processors: ProcessorSource,
+    ) -> Conformance:
+        """Replay counts no rounds, so `rounds` is None and `processors` are the case's."""
+        return self._judged(ConformancePreparation.of(case, self.emitted(case)), alpha)
+
+    @functools.cached_property
+    def _judged(self) -> Callable[[ConformancePreparation, float], Conformance]:
+        return functools.cache(functools.partial(judged, self._executor))
+
+    def share(self, case: Case, *, contexts: bool, conformance: bool) -> None:
+        """Do this process's share of what a case needs, with its own texts as contexts and their
+        conformance where they are asked for. Raises SpecdecError.
+        """
+        with contextlib.suppress(SharedOutError):
+            begun = self._begun(case.texts)
+            works = [begun.work()]
+            if contexts:
+                works.append(begun.work(overlaps=True))
+            if (others := self._others(case.texts, begun)) is not None:
+                texts, source = texts_of_stored(others, case.texts, begun)
+                works.append(begun.work(texts, overlaps=True, source=source))
+            for work in works:
+                with contextlib.suppress(SharedOutError):
+                    collections.deque(self._executor.results(work), maxlen=0)
+            if conformance:
+                self._judged(ConformancePreparation.of(case, begun.texts), 0.5)
+
+    @functools.cached_property
+    def _begun(self) -> Callable[[TextKey], BegunGroup]:
+        return functools.cache(self._begin_group)
+
+    def _begin_group(self, key: TextKey) -> BegunGroup:
+        cases = tuple(case for case in self._plan if case.texts == key)
+        ((_, prepared),) = self._executor.results(Preparation(key=key, cases=cases))
+        texts, stored = self._texts(key, prepared)
+        return BegunGroup(
+            key=key,
+            cases=cases,
+            prepared=prepared,
+            texts=texts,
+            stored=stored,
+            states=self._states,
         )
+
+    def _measure_group(self, key: TextKey) -> TextGroup:
+        begun = self._begun(key)
+        measured = self._scores(begun.work())
+        scores: dict[ScoresKey, Scores | SpecdecError] = {
+            name: RequestError(problem) for name, problem in begun.problems.items()
+        }
         notes = self._kept.notes(key)
-        for name, replayed in zip(plans, measured, strict=True):
-            scores[name] = replayed if (problem := _foreign(replayed)) is None else problem
+        for name, replayed in zip(begun.plans, measured, strict=True):
+            scores[name] = replayed if (problem := foreign(replayed)) is None else problem
         if (
             measured
             and (origin := measured[0].origin) is not None
             and (note := origin.note) is not None
         ):
             notes = (*notes, f"texts of {key.suite} at {key.sampling.suffix}: {note}")
-        stored = msgspec.structs.replace(stored, logprobs=_logprobs(texts, measured, key))
-        return _TextGroup(texts, stored, scores, plans, notes)
+        logprobs = logprobs_of(begun.texts, measured, key)
+        stored = msgspec.structs.replace(begun.stored, logprobs=logprobs)
+        return TextGroup(begun=begun, stored=stored, scores=scores, notes=notes)
 
-    def _processors(self, key: TextKey) -> Processors | None:
-        return ready_processors(key.processors, self.models.target(key.target), key.temperature)
-
-    def _drafter_plan(self, cases: list[Case]) -> DrafterPlan:
-        """One drafter's plan for its cases; loads what it needs, so that a bad drafter fails
-        alone.
-        """
-        depth, steps = max(case.depth for case in cases), max(case.verified for case in cases)
-        target, model = self.models.target(cases[0].target), self.models.drafting(cases[0])
-        check_drafter(target, model, depth)
-        self.models.load_drafter(max(cases, key=lambda case: case.depth))
-        rules = tuple(dict.fromkeys(case.rule for case in cases))
-        return DrafterPlan(model, depth, steps, rules, cases[0].drafting)
-
-    def _texts(self, key: TextKey, target: LoadedModel) -> tuple[tuple[Text, ...], TextSet]:
+    def _texts(self, key: TextKey, prepared: Prepared) -> tuple[tuple[Text, ...], TextSet]:
         """The texts of a key, and what is stored of them."""
         prompts = read_prompts(key.prompts, key.prompt_limit)
-        target.checkpoint.hash_now(self.models.report)
-        ids = encode_prompts(target.tokenizer, prompts)
         wanted = wanted_texts(
             key,
-            target=target_fingerprint(target.checkpoint),
-            tokenizer=target.checkpoint.tokenizer_fingerprint,
-            template=template_of(target, prompts),
+            target=prepared.target,
+            tokenizer=prepared.tokenizer,
+            template=prepared.template,
         )
-        known = self._new_tokens(key, target, prompts, ids, wanted)
+        known = self._new_tokens(key, prompts, prepared, wanted)
         used = {prompt.key: known[prompt.key] for prompt in prompts}
-        texts = texts_of_prompts(prompts, ids, list(used.values()))
+        texts = texts_of_prompts(prompts, prepared.ids, list(used.values()))
         return texts, msgspec.structs.replace(wanted, texts=used)
 
     def _new_tokens(
-        self,
-        key: TextKey,
-        target: LoadedModel,
-        prompts: Sequence[Prompt],
-        ids: Sequence[Sequence[int]],
-        wanted: TextSet,
-    ) -> dict[str, tuple[int, ...]]:
+        self, key: TextKey, prompts: Sequence[Prompt], prepared: Prepared, wanted: TextSet
+    ) -> dict[str, Tokens]:
         """New tokens by prompt key: stored ones where they fit the target, then those kept by an
         earlier run; the missing ones are sampled.
         """
         known, kept, missing = self._kept.known(key, wanted, prompts, self._stored_texts(key))
         if missing:
-            sampled = sample_new_tokens(
-                target,
-                [ids[row] for row in missing],
-                new_tokens=key.new_tokens,
-                sampling=key.sampling,
-                seed=key.seed,
-                keys=[prompts[row].key for row in missing],
-                progress=functools.partial(self.models.report, f"{key.suite}: sampling texts"),
-                processors=self._processors(key),
+            work = TextSampling(
+                key=key,
+                ids=tuple(prepared.ids[row] for row in missing),
+                keys=tuple(prompts[row].key for row in missing),
+                together=SAMPLED_TOGETHER,
             )
-            new_texts = {prompts[row].key: new for row, new in zip(missing, sampled, strict=True)}
+            sampled = dict(self._executor.results(work))
+            texts = [text for unit in sorted(sampled) for text in sampled[unit]]
+            new_texts = {prompts[row].key: new for row, new in zip(missing, texts, strict=True)}
             known |= new_texts
             self._kept.write(key, wanted, kept | new_texts)
         return known
-
-
-@dataclasses.dataclass(frozen=True)
-class _TextGroup:
-    """All that the cases of one text key share."""
-
-    texts: tuple[Text, ...]
-    stored: TextSet
-    scores: dict[ScoresKey, Scores | SpecdecError]
-    plans: dict[ScoresKey, DrafterPlan]
-    notes: tuple[str, ...]
-
-    @functools.cached_property
-    def fingerprints(self) -> dict[str, str]:
-        return {text.key: text.fingerprint for text in self.texts}
-
-    @functools.cached_property
-    def looping(self) -> int:
-        return sum(text.loops for text in self.texts)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _ContextGroup:
-    """Overlaps on one set of texts."""
-
-    target: str
-    """Fingerprint of the target that emitted them."""
-    texts: tuple[Text, ...]
-    scores: dict[ScoresKey, Scores]
-    problem: str | None = None
-    """Why the texts' log-probabilities by another target cannot be right."""
-
-    @functools.cached_property
-    def fingerprints(self) -> dict[str, str]:
-        return {text.key: text.fingerprint for text in self.texts}
-
-    def counts(self, case: Case) -> ContextCounts | None:
-        """What a case's drafter accepts in the contexts; None where it has no overlaps."""
-        scores = self.scores.get(scores_key(case))
-        if scores is None:
-            return None
-        heads = _heads(case, scores, self.texts)
-        if case.judged is None:
-            limits = [text.prompt_length + case.texts.new_tokens for text in self.texts]
-        else:
-            limits = [case.texts.new_tokens // case.judged.every] * len(self.texts)
-        rule = "greedy" if case.temperature == 0 else case.rule
-        filters = case.texts.top_k > 0 or case.texts.top_p < 1 or case.texts.processors is not None
-        return context_counts(heads, rule, case.k, np.array(limits), filters=filters)
-
-
-def _heads(case: Case, scores: Scores, texts: Sequence[Text]) -> Scores:
-    """The scores of the heads and tokens that a case judges."""
-    heads = scores if case.draft_model is None else scores.first_heads(1 + case.depth)
-    if case.judged is None:
-        return heads
-    return judged_scores(heads, texts, case.judged, own_heads=case.uses_own_heads)
-
-
-def _usable(stored: TextSet, now: TextSet) -> bool:
-    """Whether stored texts of another target can serve as contexts: the same tokenizer and
-    settings, and the log-probabilities of sampled tokens.
-    """
-    known = stored.temperature == 0 or stored.logprobs is not None
-    return known and msgspec.structs.replace(stored, target=now.target).fits(now)
-
-
-def _source_problem(texts: Sequence[Text], scores: Scores) -> str | None:
-    """Why the log-probabilities of texts of another target cannot be right; None where they may
-    be.
-    """
-    if scores.source is None:
-        return None
-    position = np.arange(scores.target.shape[1])
-    first = np.array([text.prompt_length for text in texts])
-    new = (position >= first[:, None]) & (position < scores.lengths[:, None])
-    return source_problem(scores.target, scores.source, new)
-
-
-def _logprobs(
-    texts: Sequence[Text], scores: Sequence[Scores], key: TextKey
-) -> dict[str, tuple[float, ...]] | None:
-    """The target's log-probability of each new token, as it is stored; None at temperature 0."""
-    if key.temperature == 0 or not scores:
-        return None
-    rounded = np.minimum(np.round(scores[0].target.astype(np.float64), _LOGPROB_DECIMALS), 0.0)
-    return {
-        text.key: tuple((rounded[row, text.prompt_length : len(text.ids)] + 0.0).tolist())
-        for row, text in enumerate(texts)
-    }
-
-
-def _foreign(scores: Scores) -> SpecdecError | None:
-    """Why the texts that were scored are not the target's; None where they may be."""
-    try:
-        if scores.origin is not None:
-            scores.origin.check()
-    except SpecdecError as error:
-        return error
-    return None

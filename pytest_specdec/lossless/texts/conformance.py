@@ -20,26 +20,18 @@ from ...acceptance.rounds import Round
 from ...cases.case import Sampling
 from ...cases.texts import Text
 from ...common.errors import MeasurementError, RequestError
-from ...decoding.distributions import filtered
 from ...decoding.loading import LoadedModel
 from ...decoding.named_processors import ProcessorSource, ready_processors
 from ...decoding.sampling import ending_tokens
 from ..budget import check_alpha
 from .causes import Cause, likely_causes, named, roles_of
-from .greedy_divergence import TOLERANCES, Divergence, greedy_gaps, near_cutoff
+from .greedy_divergence import TOLERANCES, Divergence
 from .martingale import Draws, evidence, uniformity
-from .processed_logits import after_processors
-from .readable import FORBIDDEN, outside, readable, wrong_ends
+from .readable import FORBIDDEN, readable, wrong_ends
 from .readable import Violation as Violation
-from .teacher_forcing import (
-    TeacherForced,
-    check_room,
-    checked_texts,
-    forced,
-    scoring_models,
-    vocabulary,
-)
-from .token_scores import END_ODDS, TokenDistributions
+from .teacher_forcing import check_room, checked_texts, new_places, scoring_models, vocabulary
+from .text_judge import JudgedTexts, JudgedTokens, TextJudge
+from .token_scores import END_ODDS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -240,62 +232,111 @@ def conformance(
     32 tokens of 2 texts conform to the target; nothing to do
     """
     sampling = _checked(Sampling(temperature, top_k, top_p), alpha)
-    loaded_target, draft_model = scoring_models(target, drafter if temperature > 0 else None)
+    prepared = prepare(
+        target,
+        sequences,
+        sampling,
+        prompt_lengths=prompt_lengths,
+        drafter=drafter,
+        tolerance=tolerance,
+        new_tokens=new_tokens,
+        processors=processors,
+    )
+    judged = map(prepared.judge.judge, prepared.facts.batches)
+    result = concluded(sampling, alpha, prepared.given, prepared.facts, judged, seed=seed)
+    if temperature == 0 or rounds is None or result.conforms:
+        return result
+    roles = roles_of(prepared.texts, rounds)
+    return dataclasses.replace(
+        result, causes=likely_causes(prepared.judge.parts(), roles, sampling)
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PreparedJudge:
+    """Texts that are ready to be judged."""
+
+    given: Sequence[Text]
+    texts: Sequence[Text]
+    """As far as they can be read."""
+    facts: JudgedTexts
+    judge: TextJudge
+
+
+def prepare(
+    target: str | LoadedModel,
+    sequences: Sequence[Text] | Sequence[Sequence[int]],
+    sampling: Sampling,
+    *,
+    prompt_lengths: Sequence[int] | None = None,
+    drafter: str | LoadedModel | None = None,
+    tolerance: float | None = None,
+    new_tokens: int | None = None,
+    processors: ProcessorSource = None,
+) -> PreparedJudge:
+    """Load what judges texts, and look at what needs no pass of it. Parameters and errors are those
+    of `conformance`.
+    """
+    greedy = sampling.temperature == 0
+    loaded_target, draft_model = scoring_models(target, None if greedy else drafter)
     given = checked_texts(sequences, prompt_lengths)
     check_room([loaded_target, *([draft_model] if draft_model else [])], given)
-    changes = ready_processors(processors, loaded_target, temperature)
+    changes = ready_processors(processors, loaded_target, sampling.temperature)
     ends = frozenset(ending_tokens(loaded_target, changes))
     texts, violations = readable(given, ends, vocabulary(loaded_target))
     if new_tokens is not None:
         violations = (*violations, *wrong_ends(given, texts, ends, new_tokens))
-    places = [
-        (row, position)
-        for row, text in enumerate(texts)
-        for position in range(text.prompt_length, len(text.ids))
-    ]
-    if not places and not violations:
+    if not new_places(texts) and not violations:
         raise MeasurementError(
             "the texts hold no new token to judge; let the engine emit some, or lower "
             "prompt_lengths"
         )
-    result = Conformance(sampling, alpha, len(texts), len(places), violations=violations)
     if tolerance is None:
         tolerance = TOLERANCES.get(loaded_target.model.dtype, TOLERANCES[torch.bfloat16])
-    parts = after_processors(forced(loaded_target, draft_model, texts), texts, places, changes)
-    if temperature == 0:
-        return _judge_greedy(result, parts, places, tolerance)
-    result = _judge_sampled(
-        result, parts, places, tolerance, np.random.default_rng(seed), sorted(ends)
+    judge = TextJudge(
+        loaded_target,
+        draft_model,
+        texts,
+        sampling,
+        ends=sorted(ends),
+        tolerance=tolerance,
+        processors=changes,
     )
-    if rounds is None or result.conforms:
-        return result
-    roles = roles_of(texts, rounds)
-    parts = after_processors(forced(loaded_target, draft_model, texts), texts, places, changes)
-    return dataclasses.replace(result, causes=likely_causes(parts, roles, sampling))
+    facts = JudgedTexts(
+        lengths=tuple(len(text.ids) for text in texts),
+        violations=violations,
+        batches=judge.batches(),
+    )
+    return PreparedJudge(given=given, texts=texts, facts=facts, judge=judge)
 
 
-def _judge_greedy(
-    result: Conformance,
-    parts: Iterable[TeacherForced],
-    places: list[tuple[int, int]],
-    tolerance: float,
+def concluded(
+    sampling: Sampling,
+    alpha: float,
+    given: Sequence[Text],
+    facts: JudgedTexts,
+    judged: Iterable[Sequence[JudgedTokens]],
+    *,
+    seed: int = 0,
 ) -> Conformance:
+    """The judgement on texts from that on their batches, in the order of `facts.batches`."""
+    texts = [
+        dataclasses.replace(text, ids=text.ids[:length])
+        for text, length in zip(given, facts.lengths, strict=True)
+    ]
+    places = new_places(texts)
+    result = Conformance(
+        sampling, alpha, len(texts), len(places), violations=tuple(facts.violations)
+    )
+    parts = [part for batch in judged for part in batch]
+    if sampling.temperature == 0:
+        return _greedy(result, parts)
+    return _sampled(result, parts, places, np.random.default_rng(seed))
+
+
+def _greedy(result: Conformance, parts: Iterable[JudgedTokens]) -> Conformance:
     """Divergences of each text up to its first that is not a tie."""
-    seen: list[Divergence] = []
-    for part in parts:
-        best, gaps = greedy_gaps(part.logits, part.tokens)
-        for index in (best != part.tokens).nonzero()[:, 0].tolist():
-            (text, position), gap = places[part.at[index]], float(gaps[index])
-            seen.append(
-                Divergence(
-                    text=text,
-                    position=position,
-                    token=int(part.tokens[index]),
-                    expected=int(best[index]),
-                    gap=gap,
-                    tie=gap <= tolerance,
-                )
-            )
+    seen = [divergence for part in parts for divergence in part.divergences]
     seen.sort(key=lambda divergence: (divergence.text, divergence.position))
     ends: dict[int, int] = {}
     for divergence in seen:
@@ -311,40 +352,21 @@ def _judge_greedy(
     )
 
 
-def _judge_sampled(
+def _sampled(
     result: Conformance,
-    parts: Iterable[TeacherForced],
+    parts: Sequence[JudgedTokens],
     places: list[tuple[int, int]],
-    tolerance: float,
     rng: np.random.Generator,
-    ends: Sequence[int],
 ) -> Conformance:
     """Tokens outside the support, then the martingale over all others in the order of the texts."""
-    draws: list[Draws] = []
-    order: list[np.ndarray] = []
-    beyond: list[Violation] = []
-    ties = 0
-    for part in parts:
-        log_p = _log_distribution(part.logits, result.sampling)
-        inside = log_p.gather(-1, part.tokens[:, None])[:, 0] > -torch.inf
-        # A tie at the cut-off has probability zero in these distributions: leaving it out of the
-        # bets keeps them valid.
-        near = near_cutoff(part.logits[~inside], part.tokens[~inside], result.sampling, tolerance)
-        ties += int(near.sum())
-        for index in (~inside).nonzero()[:, 0][~near].tolist():
-            text, position = places[part.at[index]]
-            token = int(part.tokens[index])
-            forbidden = bool(part.logits[index, token] == -torch.inf)
-            reason = FORBIDDEN if forbidden else outside(result.sampling)
-            beyond.append(Violation(text, position, token, reason))
-        distributions = _distributions(part, inside, log_p, result.sampling, ends)
-        draws.append(distributions.draws(part.tokens[inside]))
-        order.append(part.at[inside.cpu().numpy()])
+    beyond = [violation for part in parts for violation in part.beyond]
     violations = sorted([*result.violations, *beyond], key=lambda violation: violation.place)
+    ties = sum(part.ties for part in parts)
     result = dataclasses.replace(result, ties=ties, violations=tuple(violations))
-    at = np.concatenate(order) if order else np.empty(0, dtype=np.int64)
+    at = np.concatenate([part.at for part in parts]) if parts else np.empty(0, dtype=np.int64)
     if not len(at):
         return result
+    draws = [part.draws for part in parts if part.draws is not None]
     joined, uniforms = Draws.joined(draws, at.argsort()), rng.random(len(at))
     run = evidence(joined, uniforms)
     taken = int(run.reached(result.alpha))
@@ -357,29 +379,6 @@ def _judge_sampled(
         suspect=run.suspect(last),
         crossed=places[np.sort(at)[taken - 1]] if taken else None,
     )
-
-
-def _distributions(
-    part: TeacherForced,
-    inside: torch.Tensor,
-    log_p: torch.Tensor,
-    sampling: Sampling,
-    ends: Sequence[int],
-) -> TokenDistributions:
-    """What the tokens inside the support are bet on with: p, and where they were given q and other
-    distributions.
-    """
-    drafts = part.draft_logits
-    return TokenDistributions(
-        log_p[inside],
-        None if drafts is None else _log_distribution(drafts[inside], sampling),
-        ends,
-        {name: _log_distribution(logits[inside], sampling) for name, logits in part.others.items()},
-    )
-
-
-def _log_distribution(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:
-    return torch.log_softmax(filtered(logits, sampling).double(), -1)
 
 
 def _checked(sampling: Sampling, alpha: float) -> Sampling:

@@ -14,7 +14,7 @@ from ...common.errors import MeasurementError, RequestError
 from ...decoding.drafters.draft_model import DraftModel
 from ...decoding.drafters.registry import loaded_pair, parsed
 from ...decoding.loading import LoadedModel, loaded
-from ...decoding.replay import next_batch, padded
+from ...decoding.text_batches import batches, padded
 from ...decoding.text_limits import check_context
 
 _BUDGET = {"cpu": 1 << 22, "cuda": 1 << 26}
@@ -110,20 +110,44 @@ def vocabulary(model: LoadedModel) -> int:
     return int(model.model.get_input_embeddings().num_embeddings)
 
 
+def new_places(texts: Sequence[Text]) -> list[tuple[int, int]]:
+    """Text and position of every new token."""
+    return [
+        (row, position)
+        for row, text in enumerate(texts)
+        for position in range(text.prompt_length, len(text.ids))
+    ]
+
+
 def forced(
     target: LoadedModel, drafter: LoadedModel | None, texts: Sequence[Text]
 ) -> Iterator[TeacherForced]:
     """Every new token of the texts, texts of about one length together. Raises MeasurementError for
     NaN logits.
     """
+    for rows in forced_batches(target, texts):
+        yield from force(target, drafter, texts, rows)
+
+
+def forced_batches(target: LoadedModel, texts: Sequence[Text]) -> list[list[int]]:
+    """Numbers of the texts that pass together; texts without a new token are left out."""
+    order = [row for row, text in enumerate(texts) if len(text.ids) > text.prompt_length]
+    order.sort(key=lambda row: len(texts[row].ids))
+    return batches(order, texts, _budget(target))
+
+
+def force(
+    target: LoadedModel, drafter: LoadedModel | None, texts: Sequence[Text], rows: Sequence[int]
+) -> Iterator[TeacherForced]:
+    """Every new token of one batch of the texts. Raises MeasurementError for NaN logits."""
     offsets = np.cumsum([0, *(len(text.ids) - text.prompt_length for text in texts)])
-    budget = _BUDGET.get(target.device.type, _BUDGET["cpu"]) // vocabulary(target)
-    order = sorted(np.flatnonzero(np.diff(offsets)).tolist(), key=lambda row: len(texts[row].ids))
-    while order:
-        rows = next_batch(order, texts, budget)
-        order = order[len(rows) :]
-        places = np.concatenate([np.arange(*offsets[row : row + 2]) for row in rows])
-        yield from _batch(target, drafter, [texts[row] for row in rows], places, max(budget, 1))
+    places = np.concatenate([np.arange(*offsets[row : row + 2]) for row in rows])
+    batch = [texts[row] for row in rows]
+    yield from _batch(target, drafter, batch, places, max(_budget(target), 1))
+
+
+def _budget(target: LoadedModel) -> int:
+    return _BUDGET.get(target.device.type, _BUDGET["cpu"]) // vocabulary(target)
 
 
 def _batch(

@@ -10,14 +10,14 @@ import pytest
 @pytest.fixture
 def passes(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The passes that replay makes over texts, one entry for each."""
-    from pytest_specdec.engines.own import replay_engine
+    from pytest_specdec.engines.own.replay_work import Scoring
 
     made: list[Any] = []
-    text_scores = replay_engine.text_scores
+    opened = Scoring.opened
 
-    def recorded(*given: Any, **options: Any) -> Any:
-        made.append(given)
-        return text_scores(*given, **options)
+    def recorded(work: Scoring, *given: Any) -> Any:
+        made.append(work)
+        return opened(work, *given)
 
-    monkeypatch.setattr(replay_engine, "text_scores", recorded)
+    monkeypatch.setattr(Scoring, "opened", recorded)
     return made
