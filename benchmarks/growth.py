@@ -163,17 +163,16 @@ def main() -> None:
     print(made)
     if options.into:
         page = options.into.read_text()
-        block = re.compile(rf"(<!-- {MARK} -->\n).*?(\n<!-- end -->)", re.S)
-        options.into.write_text(block.sub(lambda found: found[1] + made + found[2], page))
+        block = re.compile(rf"(<!-- {MARK} -->\n).*?(\n?<!-- end -->)", re.S)
+        options.into.write_text(block.sub(lambda match: f"{match[1]}{made}\n<!-- end -->", page))
 
 
 def _assumptions() -> list[str]:
     return [
-        f"A model of a run, and no measurement: {PROMPTS:,} prompts of {LENGTH - NEW} tokens and "
-        f"{NEW} new ones, bfloat16 (671B in 8 bits), GPUs of {FLOPS / 1e12:.0f} TFLOP/s of which "
-        f"{SHARE:.0%} is reached, checkpoints read at {READ:g} GB/s, a drafter of a tenth of the",
-        f"target's work; new texts are sampled {BATCH} at a time at half of {BANDWIDTH / 1e12:g} "
-        "TB/s of memory.",
+        f"A model of a run, and no measurement: {PROMPTS:,} prompts of {LENGTH - NEW} tokens and",
+        f"{NEW} new ones, bfloat16 (671B in 8 bits), GPUs of {FLOPS / 1e12:.0f} TFLOP/s of which",
+        f"{SHARE:.0%} is reached, checkpoints read at {READ:g} GB/s, a drafter of a tenth of the target's",
+        f"work; new texts are sampled {BATCH} at a time at half of {BANDWIDTH / 1e12:g} TB/s of memory.",
     ]
 
 

@@ -117,7 +117,7 @@ def table(found: dict[str, dict[str, object]], prompts: int) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("prompts", type=int, nargs="?", default=8)
+    parser.add_argument("prompts", type=int, nargs="?", default=6)
     parser.add_argument("--way", choices=WAYS)
     parser.add_argument("--into", type=Path)
     options = parser.parse_args()
@@ -128,8 +128,8 @@ def main() -> None:
     print(made)
     if options.into:
         page = options.into.read_text()
-        block = re.compile(rf"(<!-- {MARK} -->\n).*?(\n<!-- end -->)", re.S)
-        options.into.write_text(block.sub(lambda found: found[1] + made + found[2], page))
+        block = re.compile(rf"(<!-- {MARK} -->\n).*?(\n?<!-- end -->)", re.S)
+        options.into.write_text(block.sub(lambda match: f"{match[1]}{made}\n<!-- end -->", page))
 
 
 if __name__ == "__main__":
