@@ -18,9 +18,12 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from torch import nn
+from transformers import AutoModelForCausalLM
 
-from ..checkpoints.checkpoint import Checkpoint
+from ..checkpoints.checkpoint import Checkpoint, open_checkpoint
+from ..checkpoints.config_checks import check_layers
 from ..common.errors import RequestError
+from .loading import LoadedModel, config_of, pick_device, quiet, refusing, resolve
 
 _NAMES = ("layers", "h", "blocks")
 _PART, _ALIGNED = 1 << 22, 256
@@ -48,6 +51,25 @@ def without_weights() -> Iterator[None]:
         yield
     finally:
         nn.Module.register_parameter = register  # type: ignore[method-assign]
+
+
+def load_streamed(name: str, device: str = "auto", dtype: str = "float32") -> LoadedModel:
+    """Make a model whose weights stay in its files, see `LayerStream`. Parameters and errors are
+    those of `load_model`.
+    """
+    checkpoint = open_checkpoint(resolve(name))
+    check_layers(
+        checkpoint.folder / "config.json", checkpoint.text_config, checkpoint.model_tensors
+    )
+    config = config_of(checkpoint)
+    with refusing(checkpoint), quiet(), without_weights():
+        model = AutoModelForCausalLM.from_config(
+            config, trust_remote_code=False, dtype=getattr(torch, dtype)
+        )
+    model.eval().requires_grad_(False)
+    return LoadedModel(
+        checkpoint, model, stream=LayerStream(model, checkpoint, pick_device(device))
+    )
 
 
 class LayerStream:

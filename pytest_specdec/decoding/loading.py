@@ -28,11 +28,12 @@ from ..checkpoints.checkpoint import (
 from ..checkpoints.config_checks import check_layers
 from ..checkpoints.tokenizer_files import check_tokenizer_config
 from ..common.errors import RequestError
-from .layer_stream import LayerStream, without_weights
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
     from transformers.modeling_layers import MtpModel
+
+    from .layer_stream import LayerStream
 
 OLDEST_TRANSFORMERS = "5.14"
 
@@ -74,8 +75,8 @@ class LoadedModel:
         """
         if self.stream is not None:
             raise RequestError(
-                f"MTP layers of {self.checkpoint.folder} run beside its own weights, and "
-                "--specdec-offload loads none; leave it out, or name another drafter"
+                f"MTP layers of {self.checkpoint.folder} need its weights, and --specdec-offload "
+                "loads none; leave it out, or name another drafter"
             )
         return load_heads(self.model, self.checkpoint)
 
@@ -98,8 +99,7 @@ class LoadedModel:
 
     @property
     def device(self) -> torch.device:
-        device: torch.device = self.model.device if self.stream is None else self.stream.device
-        return device
+        return torch.device(self.model.device if self.stream is None else self.stream.device)
 
 
 def tokenizer_in(folder: Path) -> PreTrainedTokenizerBase:
@@ -196,32 +196,13 @@ def load_model(name: str, device: str = "auto", dtype: str = "float32") -> Loade
     check_layers(
         checkpoint.folder / "config.json", checkpoint.text_config, checkpoint.model_tensors
     )
-    config = _config_of(checkpoint)
+    config = config_of(checkpoint)
     model, missing = _from_pretrained(checkpoint, config, dtype)
     if missing:
         raise RequestError(
             f"{checkpoint.folder} lacks the weights {', '.join(missing[:3])}; save the whole model"
         )
     return LoadedModel(checkpoint, model.to(pick_device(device)))
-
-
-def load_streamed(name: str, device: str = "auto", dtype: str = "float32") -> LoadedModel:
-    """Make a model whose weights stay in its files, see `layer_stream`. Parameters and errors are
-    those of `load_model`.
-    """
-    checkpoint = open_checkpoint(resolve(name))
-    check_layers(
-        checkpoint.folder / "config.json", checkpoint.text_config, checkpoint.model_tensors
-    )
-    config = _config_of(checkpoint)
-    with _refusing(checkpoint), quiet(), without_weights():
-        model = AutoModelForCausalLM.from_config(
-            config, trust_remote_code=False, dtype=getattr(torch, dtype)
-        )
-    model.eval().requires_grad_(False)
-    return LoadedModel(
-        checkpoint, model, stream=LayerStream(model, checkpoint, pick_device(device))
-    )
 
 
 def load_outer_parts(name: str, device: str = "auto", dtype: str = "float32") -> LoadedModel:
@@ -231,7 +212,7 @@ def load_outer_parts(name: str, device: str = "auto", dtype: str = "float32") ->
     decoder layers. Parameters and errors are those of `load_model`.
     """
     checkpoint = open_checkpoint(resolve(name))
-    config = _config_of(checkpoint)
+    config = config_of(checkpoint)
     text = config.get_text_config()
     layers, types = text.num_hidden_layers, getattr(text, "layer_types", None)
     text.num_hidden_layers = 1  # transformers makes MTP layers like the last one
@@ -252,8 +233,8 @@ def load_outer_parts(name: str, device: str = "auto", dtype: str = "float32") ->
     return LoadedModel(checkpoint, model.to(pick_device(device)), stored)
 
 
-def _config_of(checkpoint: Checkpoint) -> PreTrainedConfig:
-    with _refusing(checkpoint), quiet():
+def config_of(checkpoint: Checkpoint) -> PreTrainedConfig:
+    with refusing(checkpoint), quiet():
         return pinned(
             AutoConfig.from_pretrained(
                 checkpoint.folder, trust_remote_code=False, local_files_only=True
@@ -265,7 +246,7 @@ def _from_pretrained(
     checkpoint: Checkpoint, config: PreTrainedConfig, dtype: str
 ) -> tuple[PreTrainedModel, list[str]]:
     """The model and the names of weights that the files lack."""
-    with _refusing(checkpoint), quiet():
+    with refusing(checkpoint), quiet():
         model, info = AutoModelForCausalLM.from_pretrained(
             checkpoint.folder,
             config=config,
@@ -279,7 +260,7 @@ def _from_pretrained(
 
 
 @contextlib.contextmanager
-def _refusing(checkpoint: Checkpoint) -> Iterator[None]:
+def refusing(checkpoint: Checkpoint) -> Iterator[None]:
     """RequestError for whatever transformers raises."""
     try:
         yield
@@ -406,10 +387,8 @@ def quiet() -> Iterator[None]:
     """No progress bars, and no report of the MTP tensors as unexpected: we check the loading info
     ourselves.
     """
-    log, bars = (
-        transformers.logging.get_verbosity(),
-        transformers.utils.logging.is_progress_bar_enabled(),
-    )
+    log = transformers.logging.get_verbosity()
+    bars = transformers.utils.logging.is_progress_bar_enabled()
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     try:

@@ -211,7 +211,8 @@ class ModelPool:
         if (name, outer) in self._refused:
             raise self._refused[name, outer].with_traceback(None)
         with naming_extras():
-            from ..decoding.loading import load_model, load_outer_parts, load_streamed
+            from ..decoding.layer_stream import load_streamed
+            from ..decoding.loading import load_model, load_outer_parts
         what = f"loading {Path(name).name}"
         self.report(what, 0, 1)
         try:

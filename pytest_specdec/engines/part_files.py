@@ -49,7 +49,7 @@ class WorkResults(msgspec.Struct, kw_only=True):
     results: dict[int, bytes]
 
 
-class Part(msgspec.Struct, kw_only=True):
+class ShardPart(msgspec.Struct, kw_only=True):
     """One process's share."""
 
     header: PartHeader
@@ -70,7 +70,7 @@ class Part(msgspec.Struct, kw_only=True):
             ) from None
 
     @classmethod
-    def read(cls, path: Path) -> Part:
+    def read(cls, path: Path) -> ShardPart:
         """Raises RequestError for a file that is missing, damaged or something else."""
         try:
             whole = path.read_bytes()

@@ -14,7 +14,7 @@ from ..cases.shard import Shard
 from ..common.errors import MeasurementError, RequestError
 from .executor import LocalExecutor, ResultT, SharedOutError, Work
 from .models import ModelPool
-from .part_files import SCHEMA, Part, PartHeader, WorkResults, decoded, encoded
+from .part_files import SCHEMA, PartHeader, ShardPart, WorkResults, decoded, encoded
 
 
 class ShardExecutor:
@@ -47,7 +47,7 @@ class ShardExecutor:
 class PartExecutor:
     """The results of all parts, in the place of any work."""
 
-    def __init__(self, parts: Sequence[Part]) -> None:
+    def __init__(self, parts: Sequence[ShardPart]) -> None:
         self._parts = parts
 
     def results(self, work: Work[ResultT]) -> Iterator[tuple[int, ResultT]]:
@@ -82,20 +82,20 @@ class PartExecutor:
 class MergedParts:
     """A plugin of pytest that hands all parts to a session."""
 
-    parts: Sequence[Part]
+    parts: Sequence[ShardPart]
 
 
-def part_of(shard: Shard, work: Mapping[str, WorkResults], **belongs: object) -> Part:
+def part_of(shard: Shard, work: Mapping[str, WorkResults], **belongs: object) -> ShardPart:
     """What a shard leaves; `belongs` are fields of its header."""
     header = PartHeader(schema=SCHEMA, shard=shard.number, shards=shard.shards, **belongs)  # type: ignore[arg-type]
-    return Part(header=header, work=dict(work))
+    return ShardPart(header=header, work=dict(work))
 
 
-def read_parts(paths: Sequence[Path]) -> list[Part]:
+def read_parts(paths: Sequence[Path]) -> list[ShardPart]:
     """All parts of one session, in the order of their shards. Raises RequestError for a part that
     is missing, comes twice, or is of another session.
     """
-    parts = {path: Part.read(path) for path in paths}
+    parts = {path: ShardPart.read(path) for path in paths}
     first_path, first = next(iter(parts.items()))
     for path, part in parts.items():
         if difference := _difference(first, part):
@@ -118,7 +118,7 @@ def read_parts(paths: Sequence[Path]) -> list[Part]:
     return sorted(parts.values(), key=lambda part: part.header.shard)
 
 
-def _difference(first: Part, other: Part) -> str | None:
+def _difference(first: ShardPart, other: ShardPart) -> str | None:
     """In what two parts belong to different sessions; None where they may be of one."""
     for name in ("schema", "version", "commit", "shards", "arguments"):
         before, now = getattr(first.header, name), getattr(other.header, name)

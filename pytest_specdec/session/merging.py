@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from ..engines.part_files import Part
+    from ..engines.part_files import ShardPart
 
 
-def merged_parts(config: pytest.Config) -> Sequence[Part] | None:
+def merged_parts(config: pytest.Config) -> Sequence[ShardPart] | None:
     """All parts of the session; None where it is not divided."""
     module = sys.modules.get("pytest_specdec.engines.shards")
     if module is None:  # nobody can have handed any over

@@ -15,8 +15,8 @@ from pytest_specdec.baselines.store import load
 from pytest_specdec.cases.case import Sampling
 from pytest_specdec.cases.texts import Text, texts_from_ids
 from pytest_specdec.common.errors import RequestError
-from pytest_specdec.decoding.layer_stream import LayerStream
-from pytest_specdec.decoding.loading import LoadedModel, load_streamed
+from pytest_specdec.decoding.layer_stream import LayerStream, load_streamed
+from pytest_specdec.decoding.loading import LoadedModel
 from pytest_specdec.decoding.scoring import BatchScorer, DrafterPlan, assembled
 from pytest_specdec.lossless import conformance
 from pytest_specdec.records.text_set import TextSet

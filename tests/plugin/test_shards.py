@@ -11,7 +11,7 @@ import pytest
 from helpers.support import add_noise
 
 from pytest_specdec.common.errors import RequestError
-from pytest_specdec.engines.part_files import Part
+from pytest_specdec.engines.part_files import ShardPart
 from pytest_specdec.engines.shards import MergedParts, read_parts
 
 TEST = """
@@ -175,7 +175,7 @@ def rewritten(path: Path, **header: object) -> None:
     """The same part with another header."""
     import msgspec
 
-    part = Part.read(path)
+    part = ShardPart.read(path)
     part.header = msgspec.structs.replace(part.header, **header)
     part.write(path)
 
@@ -210,13 +210,13 @@ def test_a_damaged_part_is_refused(project, tmp_path: Path) -> None:
     (part, *_) = shard(project)
     part.write_bytes(part.read_bytes()[:-5])
     with pytest.raises(RequestError, match=r"is damaged; run its shard again"):
-        Part.read(part)
+        ShardPart.read(part)
     other = tmp_path / "x.part"
     other.write_text("{}")
     with pytest.raises(RequestError, match="is no part of a session"):
-        Part.read(other)
+        ShardPart.read(other)
     with pytest.raises(RequestError, match="cannot be read"):
-        Part.read(tmp_path / "none.part")
+        ShardPart.read(tmp_path / "none.part")
 
 
 @pytest.mark.parametrize(
