@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from torch import nn
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, GenerationConfig
 
 from ..checkpoints.checkpoint import Checkpoint, open_checkpoint
 from ..checkpoints.config_checks import check_layers
@@ -65,6 +65,10 @@ def load_streamed(name: str, device: str = "auto", dtype: str = "float32") -> Lo
     with refusing(checkpoint), quiet(), without_weights():
         model = AutoModelForCausalLM.from_config(
             config, trust_remote_code=False, dtype=getattr(torch, dtype)
+        )
+    with contextlib.suppress(OSError):  # without the file, config.json decides
+        model.generation_config = GenerationConfig.from_pretrained(
+            checkpoint.folder, local_files_only=True
         )
     model.eval().requires_grad_(False)
     return LoadedModel(
@@ -126,6 +130,10 @@ class LayerStream:
         finally:
             self._batch = None
 
+    def weight(self, module: nn.Module) -> torch.Tensor:
+        """A module's weight, read now."""
+        return self._read(module._parameters["weight"]).detach()
+
     def _run(self, number: int, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """What a layer does in the place of its own forward."""
         if self._batch is None:
@@ -164,7 +172,7 @@ class LayerStream:
             for part, name, parameter in empty:
                 part._parameters[name] = parameter
 
-    def _read(self, parameter: nn.Parameter) -> nn.Parameter:
+    def _read(self, parameter: nn.Parameter | None) -> nn.Parameter:
         tensor = self._files.tensor(self._names[id(parameter)])
         return nn.Parameter(tensor.to(self.device, self._dtype), requires_grad=False)
 
@@ -210,6 +218,14 @@ class LayerStream:
             for name, buffer in module._buffers.items():
                 if buffer is not None:
                     module._buffers[name] = buffer.to(self.device)
+
+
+def weight_of(model: LoadedModel, module: nn.Module) -> torch.Tensor:
+    """The weight of a module of a model, wherever it is."""
+    if model.stream is not None:
+        return model.stream.weight(module)
+    weight = module.get_parameter("weight")
+    return weight.detach()
 
 
 class _Files:

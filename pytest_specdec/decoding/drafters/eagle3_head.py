@@ -35,6 +35,7 @@ from transformers.models.llama.modeling_llama import (
 from ...checkpoints.eagle3_config import Eagle3Config
 from ...checkpoints.eagle3_rotary import EAGLE_THETA
 from ...common.errors import RequestError
+from ..layer_stream import weight_of
 from ..loading import LoadedModel
 from ..strides import regular
 
@@ -147,7 +148,7 @@ class Eagle3Head(nn.Module):
         )
         own = weights.get("embed_tokens.weight")
         embeddings = (
-            target.model.get_input_embeddings().weight.detach()
+            weight_of(target, target.model.get_input_embeddings())
             if own is None
             else own.to(target.device, dtype)
         )
