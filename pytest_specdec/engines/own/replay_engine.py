@@ -104,7 +104,7 @@ class ReplayEngine(Engine):
             looping=group.begun.looping,
             samples=Samples.of(field, case.k),
             field=functools.partial(heads.field, case.rule),
-            scores=functools.partial(_heads, case, scores, group.texts),
+            scores=functools.partial(heads_of, case, scores, group.begun.texts),
             smoothed=expected_counts(heads.smoothed_field(), case.k)
             if case.temperature == 0
             else None,
