@@ -3,6 +3,7 @@
     python benchmarks/trees.py agreement --rounds 5000     # one JSON line for each case
     python benchmarks/trees.py rules --examples 1000       # one line for each rule
     python benchmarks/trees.py best --pair embedded        # the best tree beside the best chain
+    python benchmarks/trees.py page                        # writes the tables of docs/trees.md
 
 Results are kept in benchmarks/results/trees-*.jsonl, a line for each case; a run replaces its own.
 """
@@ -52,39 +53,42 @@ CASES = (
     ("text-eagle3", 0, 0.0, DYNAMIC, ("greedy",)),
 )
 """Drafter, depth, temperature, tree and rules."""
-NEW_TOKENS, TEXTS = 128, 40
+NEW_TOKENS, TEXTS = 128, 10
 
 
-def prompts(count: int) -> list[str]:
-    """Those of the embedded suite, in turn."""
+def prompts(turn: int) -> list[str]:
+    """The prompts of a turn: those of the embedded suite, and then the same with a number, since at
+    temperature 0 a prompt has one text.
+    """
     lines = (ROOT / "suites/text/prompts.jsonl").read_text(encoding="utf-8").splitlines()
     known = [json.loads(line)["prompt"] for line in lines]
-    return [known[at % len(known)] for at in range(count)]
+    asked = range(TEXTS * turn, TEXTS * (turn + 1))
+    again = [(known[at % len(known)], at // len(known)) for at in asked]
+    return [f"{prompt} {number}" if number else prompt for prompt, number in again]
 
 
 def agreement(rounds: int, only: str) -> None:
-    """Decode until so many rounds are counted, and replay the texts."""
+    """Decode until so many rounds are counted, and replay the texts; kept after each turn."""
     target = load_model(str(MODELS / "text-target"))
     for drafter, depth, temperature, tree, rules in CASES:
         for rule in rules:
             name = f"{drafter} {temperature:g} {tree} {rule}"
-            if only in name and not _kept("agreement", name, rounds):
-                _keep(
-                    "agreement",
-                    name,
-                    _agreed(target, drafter, depth, temperature, tree, rule, rounds),
-                )
+            line = next((line for line in _lines("agreement") if line["name"] == name), None)
+            while only in name and (line is None or line["rounds"] < rounds):
+                line = _turn(line, target, drafter, depth, temperature, tree, rule)
+                _keep("agreement", name, line)
 
 
-def _agreed(
+def _turn(
+    before: dict[str, Any] | None,
     target: LoadedModel,
     drafter: str,
     depth: int,
     temperature: float,
     tree: str,
     rule: str,
-    rounds: int,
 ) -> dict[str, Any]:
+    """A case after one more turn."""
     source = drafter if drafter == "mtp" else str(MODELS / drafter)
     options: dict[str, Any] = {
         "tree": tree,
@@ -92,36 +96,38 @@ def _agreed(
         "rule": rule,
         "temperature": temperature,
     }
-    counted = replayed = accepted = expected = 0.0
-    equal, residuals, turn, begun = True, [], 0, time.perf_counter()
-    while counted < rounds:
-        batch = prompts(TEXTS * (turn + 1))[-TEXTS:]
-        if temperature == 0:  # other prompts, since a prompt has one text
-            batch = [f"{prompt} {turn}" for prompt in batch] if turn else batch
-        decoded = decode_tree(target, source, batch, new_tokens=NEW_TOKENS, seed=turn, **options)
-        counts = decoded.counts
-        theirs = replay_tree(target, source, decoded.texts, **options)
-        counted += counts.total_rounds
-        replayed += theirs.total_rounds
-        accepted += float(counts.accepted.sum())
-        expected += float(theirs.accepted.sum())
-        equal &= np.array_equal(counts.accepted, theirs.accepted)
-        residuals += [counts.accepted.sum(1) - theirs.accepted.sum(1)]
-        residuals[-1] = residuals[-1] - theirs.expected_accepted * (counts.rounds - theirs.rounds)
-        turn += 1
-    error = float(np.concatenate(residuals).std(ddof=1)) * np.sqrt(turn * TEXTS) / counted
-    difference = accepted / counted - expected / replayed
+    zero = dict.fromkeys(("turns", "rounds", "accepted", "replayed", "expected", "squares"), 0.0)
+    sums = zero | {"equal": True} | (before or {})
+    turn = int(sums["turns"])
+    decoded = decode_tree(
+        target, source, prompts(turn), new_tokens=NEW_TOKENS, seed=turn, **options
+    )
+    counts = decoded.counts
+    theirs = replay_tree(target, source, decoded.texts, **options)
+    residuals = counts.accepted.sum(1) - theirs.accepted.sum(1)
+    residuals -= theirs.expected_accepted * (counts.rounds - theirs.rounds)
+    accepted = sums["accepted"] + float(counts.accepted.sum())
+    expected = sums["expected"] + float(theirs.accepted.sum())
+    rounds = sums["rounds"] + counts.total_rounds
+    replayed = sums["replayed"] + theirs.total_rounds
+    squares = sums["squares"] + float((residuals**2).sum())
+    error = float(np.sqrt(squares)) / rounds
+    difference = accepted / rounds - expected / replayed
     return {
         "drafter": drafter,
         "temperature": temperature,
         "tree": tree,
         "rule": rule,
-        "rounds": int(counted),
-        "decode": round(1 + accepted / counted, 4),
+        "turns": turn + 1,
+        "rounds": int(rounds),
+        "accepted": int(accepted),
+        "replayed": round(replayed, 6),
+        "expected": round(expected, 6),
+        "squares": round(squares, 6),
+        "decode": round(1 + accepted / rounds, 4),
         "replay": round(1 + expected / replayed, 4),
         "z": 0.0 if error == 0 else round(difference / error, 2),
-        "equal": bool(equal),
-        "seconds": round(time.perf_counter() - begun),
+        "equal": bool(sums["equal"]) and np.array_equal(counts.accepted, theirs.accepted),
     }
 
 
@@ -292,23 +298,76 @@ def _lines(kind: str) -> Iterator[dict[str, Any]]:
         yield from map(json.loads, _path(kind).read_text(encoding="utf-8").splitlines())
 
 
-def _kept(kind: str, name: str, rounds: int) -> bool:
-    return any(line["name"] == name and line["rounds"] >= rounds for line in _lines(kind))
-
-
 def _keep(kind: str, name: str, result: dict[str, Any]) -> None:
     kept = [line for line in _lines(kind) if line["name"] != name]
-    kept.append({"name": name, **result})
+    kept.append({**result, "name": name})
     text = "".join(json.dumps(line, sort_keys=True) + "\n" for line in kept)
     _path(kind).write_text(text, encoding="utf-8")
     print(json.dumps(kept[-1]), flush=True)
+
+
+def page() -> None:
+    """Write the tables of docs/trees.md."""
+    path = ROOT / "docs/trees.md"
+    text = path.read_text(encoding="utf-8")
+    for kind, table in (
+        ("rules", _rules_table),
+        ("agreement", _agreement_table),
+        ("best", _best_table),
+    ):
+        begin = f"<!-- trees.py: {kind} -->\n"
+        before, _, rest = text.partition(begin)
+        after = rest.partition("<!-- trees.py: end -->")[2]
+        rows = "".join(f"| {' | '.join(row)} |\n" for row in table())
+        text = f"{before}{begin}{rows}<!-- trees.py: end -->{after}"
+    path.write_text(text, encoding="utf-8")
+
+
+def _rules_table() -> Iterator[tuple[str, ...]]:
+    yield "rule", "children", "q", "trees", "verdict"
+    yield ("---",) * 5
+    for line in _lines("rules"):
+        verdict = f"biased: {line['found']}" if line["found"] else "lossless"
+        yield line["rule"], line["children"], line["q"], f"{line['examples']:,}", verdict
+
+
+def _agreement_table() -> Iterator[tuple[str, ...]]:
+    yield "drafter", "T", "tree", "rule", "rounds", "decode", "replay", "difference"
+    yield ("---",) * 8
+    for line in _lines("agreement"):
+        difference = "none, text for text" if line["equal"] else f"z {line['z']:+.2f}"
+        yield (
+            line["drafter"],
+            f"{line['temperature']:g}",
+            f"`{line['tree']}`",
+            line["rule"],
+            f"{line['rounds']:,}",
+            f"{line['decode']:.4f}",
+            f"{line['replay']:.4f}",
+            difference,
+        )
+
+
+def _best_table() -> Iterator[tuple[str, ...]]:
+    yield "pair", "what", "tree", "length", "measured", "speed-up", "measured"
+    yield ("---",) * 7
+    for line in _lines("best"):
+        yield (
+            line["pair"],
+            line["what"],
+            f"`{line['tree']}`",
+            f"{line['length']:.3f}",
+            f"{line['measured_length']:.3f}",
+            f"{line['speedup']:.3f}x",
+            f"{line['measured_speedup']:.3f}x",
+        )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("what", choices=("agreement", "rules", "best"))
+    parser.add_argument("what", choices=("agreement", "rules", "best", "page"))
     parser.add_argument("--rounds", type=int, default=5000)
     parser.add_argument("--examples", type=int, default=1000)
     parser.add_argument("--only", default="", help="cases whose names hold this")
@@ -320,6 +379,8 @@ def main() -> None:
     try:
         if given.what == "agreement":
             agreement(given.rounds, given.only)
+        elif given.what == "page":
+            page()
         elif given.what == "best":
             for name in PAIRS:
                 if given.pair in name:

@@ -25,6 +25,8 @@ from .rules import default_rule as default_rule
 from .rules import is_lossy as is_lossy
 from .rules import known_rule as known_rule
 from .sampling import Sampling as Sampling
+from .tree import Tree
+from .tree_rules import is_lossy_tree
 
 DEFINITION = "acceptance/1"
 """Id of the counting rules below; it is stored in every baseline and never compared across.
@@ -157,6 +159,8 @@ class Case:
     """
     drafting: Drafting = AS_TARGET
     """How drafts are drawn, where that is not as the target's tokens are."""
+    tree: Tree | None = None
+    """The tree of drafts of each round, whose depth `k` is then; None for chains."""
     candidate: str = ""
     """The name of one of several drafters that the session compares with each other, and not with
     baselines; empty for a drafter of its own.
@@ -209,7 +213,7 @@ class Case:
         `...-block-decode`. A candidate's has its name after the label: `draft@ckpt-3000-k8-...`.
         """
         rule = [self.rule] * (self.rule != default_rule(self.temperature)) + ["lossy"] * (
-            is_lossy(self.rule)
+            self.lossy
         )
         engine = [self.engine] * (self.engine != "replay")
         judged = [self.judged.name] if self.judged else []
@@ -219,6 +223,7 @@ class Case:
         return "-".join(
             [
                 f"{drafter}-k{self.k}-depth{self.depth}-{self.texts.settings}",
+                *([] if self.tree is None else [self.tree.name]),
                 *drafting,
                 *judged,
                 *rule,
@@ -226,6 +231,11 @@ class Case:
                 *batch,
             ]
         )
+
+    @property
+    def lossy(self) -> bool:
+        """Whether the rule's output does not follow the target."""
+        return is_lossy(self.rule) if self.tree is None else is_lossy_tree(self.rule, self.tree)
 
     @property
     def id(self) -> str:
@@ -257,13 +267,27 @@ class Case:
         """Tokens of the stream in one verification: the k judged ones and those given between
         them.
         """
+        if self.tree is not None:
+            return self.tree.nodes
         return self.k if self.judged is None else self.k * self.judged.every
+
+    @property
+    def steps(self) -> int:
+        """Steps of the longest chain of drafts of a round."""
+        return self.verified if self.tree is None else self.k
+
+    @property
+    def chain_rule(self) -> str:
+        """The rule, for trees the one of chains that comes closest."""
+        return self.rule if self.tree is None else default_rule(self.temperature)
 
     @property
     def drafted(self) -> int:
         """Tokens of the stream that a round's drafting passes make, those at given places
-        included.
+        included; of a tree the passes alone, one for each level.
         """
+        if self.tree is not None:
+            return self.k
         if self.judged is None or self.draft_model is None:
             return self.verified
         return -(-self.k // self.judged.heads(self.depth)) * (1 + self.depth)

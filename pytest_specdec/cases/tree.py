@@ -193,6 +193,11 @@ class DynamicTree:
         return self.topk
 
     @property
+    def parents_read(self) -> int:
+        """Nodes that the drafter reads to go on."""
+        return self.topk * (self.depth - 1)
+
+    @property
     def name(self) -> str:
         """For file names: `tree-top4-depth5-n16`."""
         return f"tree-top{self.topk}-depth{self.depth}-n{self.nodes}"

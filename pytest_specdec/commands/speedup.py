@@ -11,7 +11,9 @@ from ..report.layout import aligned, wrapped
 
 if TYPE_CHECKING:
     from ..acceptance.counts import Counts
+    from ..cases.tree import Tree
     from ..speedup.advice import Advice, Cell
+    from ..speedup.cost_profile import CostProfile
     from ..speedup.table import Step
 
 _HEADERS = ("k", "depth", "length", "ms", "speed-up", "95 %", "gain", "needs", "has", "")
@@ -51,8 +53,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     profiles = {path: CostProfile.load(path).with_target(path) for path in arguments.costs}
     groups = _groups(arguments.baselines)
-    if not any(costs.knows(drafter) for costs in profiles.values() for _, drafter in groups):
-        named = ", ".join(sorted({drafter for _, drafter in groups}))
+    drafters = {drafter for _, drafter in (*groups, *_trees(arguments.baselines))}
+    if not any(costs.knows(drafter) for costs in profiles.values() for drafter in drafters):
+        named = ", ".join(sorted(drafters))
         raise CostError(
             f"no cost profile has times of what drafts in {arguments.baselines} ({named}); measure "
             "one with: python -m pytest_specdec costs"
@@ -66,6 +69,11 @@ def run(arguments: argparse.Namespace) -> int:
             advice = advise(counts, covering, drafter=drafter)
             lines = _lines(f"{name}, costs of {path} (batch {costs.batch_size})", advice)
             print("\n".join(map(printable, lines)))
+    for (name, drafter), trees in _trees(arguments.baselines).items():
+        for path, costs in profiles.items():
+            if costs.knows(drafter):
+                lines = _tree_lines(name, drafter, trees, path, costs)
+                print("\n".join(map(printable, lines)))
     print("\n".join(wrapped(_NOTE)))
     return 0
 
@@ -80,16 +88,63 @@ def _groups(folder: Path) -> dict[tuple[str, str], dict[tuple[int, int], Counts]
     for name in sorted(record_names(folder)):
         record = load_baseline(folder / f"{name}.json")
         of = record.conditions
-        if of.depth is None:  # counts that a test handed over: no pair, and so no costs
+        # Counts that a test handed over have no pair, and so no costs; trees have their own lines.
+        if of.depth is None or of.tree is not None:
             continue
         stem = name.replace(f"-k{of.k}-depth{of.depth}", "")
         groups.setdefault((stem, of.drafter), {})[of.k, of.depth] = record.as_counts()
-    if not groups:
+    if not groups and not _trees(folder):
         raise BaselineError(
             f"{folder} holds no baseline of a pair of models; name a folder that does, or create "
             "one with --specdec-update=new"
         )
     return groups
+
+
+def _trees(folder: Path) -> dict[tuple[str, str], dict[Tree, Counts]]:
+    """Counts by tree, for each name without it and its kind of drafter."""
+    from ..baselines.diff import record_names
+    from ..baselines.store import load_baseline
+    from ..cases.tree import tree_of
+
+    trees: dict[tuple[str, str], dict[Tree, Counts]] = {}
+    for name in sorted(record_names(folder)):
+        record = load_baseline(folder / f"{name}.json")
+        of = record.conditions
+        if of.tree is not None:
+            tree = tree_of(of.tree)
+            stem = name.replace(f"-k{of.k}-depth{of.depth}", "").replace(f"-{tree.name}", "")
+            trees.setdefault((stem, of.drafter), {})[tree] = record.as_counts()
+    return trees
+
+
+def _tree_lines(
+    name: str, drafter: str, trees: Mapping[Tree, Counts], path: Path, costs: CostProfile
+) -> Iterator[str]:
+    from ..speedup.tree_costs import TreeCosts
+
+    known = TreeCosts.of(costs, drafter)
+    yield f"{name}, trees of drafts, costs of {path} (batch {costs.batch_size})"
+    rows = []
+    for tree, counts in trees.items():
+        length = counts.acceptance_length
+        speedup = known.speedup(length, tree)
+        rows.append((speedup, tree.name, tree.nodes, tree.depth, length, known.round_ms(tree)))
+    most = max(row[0] for row in rows)
+    cells = [
+        (
+            named,
+            str(nodes),
+            str(depth),
+            f"{length:.3f}",
+            f"~{ms:.2f}",
+            f"{speedup:.3f}x",
+            "best" * (speedup == most and most > 1),
+        )
+        for speedup, named, nodes, depth, length, ms in rows
+    ]
+    headers = ("tree", "nodes", "depth", "length", "ms", "speed-up", "")
+    yield from (f"  {line}" for line in aligned([headers, *cells], left=(0, 6)))
 
 
 def _lines(title: str, advice: Advice) -> Iterator[str]:

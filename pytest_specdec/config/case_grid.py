@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 from pathlib import Path
 
@@ -46,9 +47,11 @@ from .options import (
     TEMPERATURE,
     TOP_K,
     TOP_P,
+    TREE,
     K,
 )
 from .settings import Marker, Settings
+from .tree_cases import checked_tree_case, tree_rule
 
 _DRAFTING = ("replay", "decode", "hidden-states")
 """Engines that draft with every registered type."""
@@ -84,7 +87,9 @@ def cases(
     if _processors(settings, marker) is not None:
         _check_processors(engine, judged=judged is not None)
     texts = _texts(settings, marker, test_folder)
-    rule = _rule(settings.value(RULE, marker), texts.temperature, engine)
+    tree = settings.value(TREE, marker)
+    rules = _rule if tree is None else functools.partial(tree_rule, tree)
+    rule = rules(settings.value(RULE, marker), texts.temperature, engine)
     costs = _costs(settings, marker, test_folder)
     drafting = _drafting(settings, marker, texts, drafters[0].spec, engine)
     for drafter in drafters:
@@ -94,11 +99,10 @@ def cases(
     if sizes != (None,):
         _check_batches(engine)
     first = drafters[0].spec
-    cells = itertools.product(
-        _ks(settings, marker, first), _depths(settings, marker, first), sizes, drafters
-    )
+    ks, depths = _ks(settings, marker, first), _depths(settings, marker, first)
+    cells = itertools.product(ks if tree is None else (tree.depth,), depths, sizes, drafters)
     return tuple(
-        Case(
+        checked_tree_case(
             texts=texts,
             drafter=drafter.spec,
             label=drafter.label,
@@ -112,6 +116,7 @@ def cases(
             judged=judged,
             batch=batch,
             drafting=drafting,
+            tree=tree,
             candidate=drafter.candidate,
         )
         for k, depth, batch, drafter in cells

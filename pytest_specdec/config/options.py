@@ -21,6 +21,7 @@ from .dividing import DIVIDING
 from .engines import engine_name
 from .option_type import Option
 from .parsers import (
+    draft_tree,
     drafting,
     file_name,
     file_path,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from ..cases.case import JudgedRange
     from ..cases.drafting import Drafting
     from ..cases.processors import ProcessorSpec
+    from ..cases.tree import Tree
 
 DEVICES = ("auto", "cpu", "cuda")
 DTYPES = ("float32", "bfloat16", "float16")
@@ -148,6 +150,15 @@ DRAFTING: Option[Drafting | None] = Option(
     default=None,
     default_words="as the target's tokens",
     marker="drafting",
+    narrows=True,
+)
+TREE: Option[Tree | None] = Option(
+    name="tree",
+    parser=draft_tree,
+    metavar="TREE",
+    help="Draft trees, not chains: topk=4,depth=5,nodes=16, or paths",
+    default=None,
+    marker="tree",
     narrows=True,
 )
 JUDGED: Option[JudgedRange | None] = Option(

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ..cases.drafting import Drafting
     from ..cases.processors import ProcessorSpec
     from ..cases.shard import Shard
+    from ..cases.tree import Tree
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -299,6 +300,20 @@ def _processors(given: object) -> ProcessorSpec:
 
 logits_processors = Parser(_processors, _processors, str)
 """Logits processors by name, as text or as a dict; `none` for none."""
+
+
+def _draft_tree(given: object) -> Tree:
+    from ..cases.tree import tree_of
+    from ..common.errors import RequestError
+
+    try:
+        return tree_of(given)
+    except RequestError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+draft_tree = Parser(_draft_tree, _draft_tree, str)
+"""A tree of drafts, as text, as a list of paths or as a dict."""
 
 
 def _import_path(text: str) -> str:

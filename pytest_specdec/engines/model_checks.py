@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ..acceptance.lookup import NGRAM
 from ..acceptance.rounds import Round
-from ..cases.case import Case, is_lossy
+from ..cases.case import Case
 from ..checkpoints.checkpoint import case_checkpoint
 from ..common.errors import RequestError
 from .counting.normalise import starts_of
@@ -26,7 +26,7 @@ def conformance(engine: Engine, case: Case, alpha: float) -> Conformance:
 
     Raises RequestError for a lossy rule or mode, and without the target's weights.
     """
-    if is_lossy(case.rule):
+    if case.lossy:
         raise RequestError(
             f"rule {case.rule!r} is lossy by design, so its texts cannot conform; leave "
             "specdec_conformance out"
@@ -67,7 +67,7 @@ def oracle(engine: Engine, case: Case, alpha: float) -> Agreement:
     Raises RequestError for a lossy rule or mode, for an engine that does not count rounds,
     and without token ids.
     """
-    if is_lossy(case.rule):
+    if case.lossy:
         raise RequestError(
             f"rule {case.rule!r} is lossy by design, so its rounds do not follow from its models; "
             "leave specdec_oracle out"

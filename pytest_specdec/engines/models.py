@@ -10,9 +10,10 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..acceptance.rounds import Round
+from ..acceptance.trees.field import TreeField
 from ..cases.case import SERVED, Case, Sampling
 from ..cases.drafter import DrafterSpec, RegisteredSpec
 from ..cases.texts import Text
@@ -116,6 +117,8 @@ class ModelPool:
     ) -> Decoded:
         """Decode speculatively as the case says; `options` are those of `decode` and win."""
         target, drafter = self.model(case.target), self.drafting(case)
+        if case.tree is not None:
+            return self._decode_tree(case, prompts, options.get("progress"))
         from ..decoding.decode import decode
 
         wanted: dict[str, object] = {
@@ -132,6 +135,48 @@ class ModelPool:
             "drafting": case.drafting,
         }
         return decode(target, drafter, prompts, **(wanted | options))  # type: ignore[arg-type]
+
+    def _decode_tree(
+        self,
+        case: Case,
+        prompts: Sequence[Sequence[int]] | Sequence[str],
+        progress: Any = None,
+    ) -> Decoded:
+        from ..decoding.trees.decode import decode_tree
+
+        assert case.tree is not None
+        return decode_tree(
+            self.model(case.target),
+            self.drafting(case),
+            prompts,
+            tree=case.tree,
+            depth=case.depth,
+            rule=case.rule,
+            temperature=case.temperature,
+            top_k=case.texts.top_k,
+            top_p=case.texts.top_p,
+            new_tokens=case.texts.new_tokens,
+            seed=case.texts.seed,
+            progress=progress,
+        )
+
+    def tree_field(self, case: Case, texts: Sequence[Text]) -> TreeField:
+        """What the case's trees accept of texts. Raises RequestError for a rule that cannot be
+        replayed.
+        """
+        from ..decoding.trees.replay import TreePair, tree_fields
+
+        assert case.tree is not None
+        target = self.target(case.target)
+        (field,) = tree_fields(
+            target,
+            self._ready_drafter(case),
+            texts,
+            [TreePair(case.tree, case.rule)],
+            case.texts.sampling,
+            functools.partial(self.report, f"{case.id}: replay of trees"),
+        )
+        return field
 
     def rounds(
         self, case: Case, *, batch_size: int = 1, context: int = _CONTEXT, plain: bool = False

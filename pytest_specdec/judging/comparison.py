@@ -275,6 +275,7 @@ def _conditions(case: Case, first: Measurement, engine: str) -> Conditions:
         judged=None if case.judged is None else str(case.judged),
         processors=case.texts.processors_name,
         drafting=None if case.drafting.as_target else str(case.drafting),
+        tree=None if case.tree is None else str(case.tree),
         batch=case.batch,
     )
 

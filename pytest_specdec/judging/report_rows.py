@@ -91,6 +91,7 @@ def empty_row(case: Case, engine: str) -> ReportRow:
         engine=engine,
         judged="" if case.judged is None else str(case.judged),
         batch=case.batch,
+        tree="" if case.tree is None else str(case.tree),
         definition=DEFINITION,
         candidate=None,
         samples=None,

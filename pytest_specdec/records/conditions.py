@@ -33,6 +33,8 @@ class Conditions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     """The logits processors by name, where there were any."""
     drafting: str | None = None
     """How drafts are drawn, where that is not as the target's tokens are."""
+    tree: str | None = None
+    """The tree of drafts of each round, where rounds do not draft chains."""
     batch: Annotated[int, Meta(ge=1, le=MOST_BATCH)] | None = None
     """Texts decoded at once, where the case says it."""
 

@@ -232,6 +232,8 @@ class ReportRow(Metrics, ByCategory):
     """The token ids that are drafted and judged, empty for all."""
     batch: int | None
     """Texts decoded at once, where the case says it."""
+    tree: str
+    """The tree of drafts of each round, empty for chains."""
     definition: str
     candidate: CandidateRow | None
     """None where one drafter was measured."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
-from collections.abc import Sequence
 
 from ..cases.drafter import DRAFT
+from ..cases.tree import Tree
 from ..common.errors import CostError
 from .cost_profile import CostProfile
 
@@ -58,21 +58,16 @@ class TreeCosts:
             level_ms=level,
         )
 
-    def round_ms(self, widths: Sequence[int], grown: int | None = None) -> float:
-        """Milliseconds of a round of a tree of so many nodes on each level.
-
-        `grown` are the nodes that the drafter's passes read, those with children; by default all
-        above the last level.
-        """
-        read = sum(widths[:-1]) if grown is None else grown
-        beyond = max(read - (len(widths) - 1), 0)
+    def round_ms(self, tree: Tree) -> float:
+        """Milliseconds of a round of a tree."""
+        beyond = max(tree.parents_read - (tree.depth - 1), 0)
         return (
             self.verify_ms
-            + self.node_ms * sum(widths)
-            + self.level_ms * len(widths)
+            + self.node_ms * tree.nodes
+            + self.level_ms * tree.depth
             + self.grown_ms * beyond
         )
 
-    def speedup(self, length: float, widths: Sequence[int], grown: int | None = None) -> float:
+    def speedup(self, length: float, tree: Tree) -> float:
         """Of rounds that emit so many tokens, over plain decoding."""
-        return length * self.target_ms / self.round_ms(widths, grown)
+        return length * self.target_ms / self.round_ms(tree)

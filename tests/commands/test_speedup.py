@@ -202,3 +202,28 @@ def test_it_needs_no_torch() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "best" in done.stdout
+
+
+def test_trees_stand_beside_chains(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    conditions = msgspec.structs.replace(CONDITIONS, tree="0 1 0.0 1.0", k=2)
+    counts = steady_counts(shares=(0.9, 0.8))
+    (tmp_path / "stored").mkdir()
+    for name, of in (
+        ("draft-k3-depth0-t1", record(case="draft-k3-depth0-t1")),
+        (
+            "draft-k2-depth0-t1-tree4x2-abcdef",
+            record(counts, conditions=conditions, case="draft-k2-depth0-t1-tree4x2-abcdef"),
+        ),
+    ):
+        (tmp_path / "stored" / f"{name}.json").write_text(dumps(of))
+    costs = tmp_path / "costs.json"
+    costs.write_text(
+        CostProfile(
+            target_ms=10.0, verify={2: 11.0, 4: 12.0, 8: 14.0}, draft={0: {2: 2.0, 4: 4.0, 8: 8.0}}
+        ).to_json()
+    )
+    lines = printed_lines(capsys, tmp_path / "stored", "--costs", costs)
+    (row,) = [line.split() for line in lines if line.strip().startswith("tree4x2")]
+    # 10 + 4 * 0.5 for the target's pass, 2 * 1 for the drafter's two.
+    assert row[1:] == ["4", "2", "2.700", "~14.00", "1.929x", "best"]
+    assert any(line.startswith("  3      0") for line in lines)

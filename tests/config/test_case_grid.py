@@ -13,6 +13,7 @@ from helpers.records import case
 
 from pytest_specdec.cases.case import LOOKUP, OWN_HEADS, Case, JudgedRange
 from pytest_specdec.cases.drafter import DraftModelSpec, PromptLookupSpec
+from pytest_specdec.cases.tree import tree_of
 from pytest_specdec.common.errors import RequestError
 from pytest_specdec.config.case_grid import cases, locate, replaced_models, suite_name
 from pytest_specdec.config.settings import Marker, OptionValues, Settings
@@ -555,3 +556,29 @@ def test_a_pattern_may_follow_the_name_of_a_type(tmp_path: Path) -> None:
     assert [(str(cell.drafter), cell.candidate) for cell in cells] == [
         (f"table:{tmp_path / 'called' / name}", name) for name in ("ckpt-9", "ckpt-10")
     ]
+
+
+def test_a_tree_is_one_case_of_its_depth(tmp_path: Path) -> None:
+    for tree in ("0 1 0.0", [[0], [1], [0, 0]], {"paths": [[0], [1], [0, 0]]}):
+        only = single_case(tmp_path, marker=PAIR | {"tree": tree_of(tree), "k": (4, 8)})
+        assert (only.k, only.rule, str(only.tree)) == (2, "rejection", "0 1 0.0")
+
+
+@pytest.mark.parametrize(
+    ("marker", "message"),
+    [
+        ({"engine": "vllm"}, "does not draft the tree"),
+        ({"judged": JudgedRange(1, 9)}, "judged"),
+        ({"depth": (1,)}, "MTP heads grows no trees"),
+        ({"drafter": "prompt-lookup"}, "grows no trees"),
+        ({"rule": "block"}, "does not verify trees"),
+        ({"rule": "naive"}, "lossy"),
+        ({"rule": "traversal", "tree": tree_of("0 1 sampled")}, "use --specdec-engine=decode"),
+    ],
+)
+def test_what_does_not_go_with_trees_is_refused(
+    tmp_path: Path, marker: dict[str, Any], message: str
+) -> None:
+    line = {"engine": marker.pop("engine")} if "engine" in marker else {}
+    with pytest.raises(RequestError, match=message):
+        grid(tmp_path, line=line, marker=PAIR | {"tree": tree_of("0 1 0.0")} | marker)

@@ -178,6 +178,7 @@ def row(**changes: Any) -> ReportRow:
         "engine": "replay",
         "judged": "",
         "batch": None,
+        "tree": "",
         "definition": DEFINITION,
         "candidate": None,
         "samples": None,

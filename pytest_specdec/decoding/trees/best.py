@@ -167,7 +167,7 @@ def _choice(tree: StaticTree, field: TreeField, costs: TreeCosts) -> TreeChoice:
             f"no text is long enough for a round of depth {tree.depth}; use longer texts"
         )
     length = counts.acceptance_length
-    return TreeChoice(tree, length, costs.speedup(length, tree.widths, tree.parents_read))
+    return TreeChoice(tree, length, costs.speedup(length, tree))
 
 
 def _contexts(

@@ -16,6 +16,7 @@ from ...cases.case import Case
 from ...cases.prompts import Prompt, read_prompts
 from ...cases.rules import is_replayable
 from ...cases.texts import Text
+from ...cases.tree_rules import not_replayable_tree
 from ...common.errors import MeasurementError
 from ...decoding.decode import Decoded
 from ...decoding.environment import environment
@@ -129,6 +130,10 @@ class DecodeEngine(Engine):
         """What the pair should have had accepted on these texts; None for a rule that cannot be
         replayed.
         """
+        if case.tree is not None:
+            if not_replayable_tree(case.rule, case.tree) is not None:
+                return None
+            return expected_counts(self.models.tree_field(case, texts), case.k)
         if not is_replayable(case.rule):
             return None
         plan = DrafterPlan(self.models.drafting(case), case.depth, case.k, drafting=case.drafting)

@@ -7,6 +7,7 @@ import contextlib
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -90,7 +91,11 @@ class ReplayEngine(Engine):
         if isinstance(scores, SpecdecError):
             raise scores
         heads = heads_of(case, scores, group.begun.texts)
-        field = heads.field(case.rule)
+        field = (
+            heads.field(case.rule)
+            if case.tree is None
+            else self.models.tree_field(case, group.begun.texts)
+        )
         counts = with_requests(expected_counts(field, case.k), field)
         check_rounds(counts, case)
         return Measurement(
@@ -103,16 +108,24 @@ class ReplayEngine(Engine):
             texts=group.stored,
             looping=group.begun.looping,
             samples=Samples.of(field, case.k),
-            field=functools.partial(heads.field, case.rule),
-            scores=functools.partial(heads_of, case, scores, group.begun.texts),
-            smoothed=expected_counts(heads.smoothed_field(), case.k)
-            if case.temperature == 0
-            else None,
-            contexts=functools.partial(self._own_contexts, case),
-            stored_contexts=functools.partial(self._stored_contexts, case),
+            **({} if case.tree is not None else self._by_head(case, heads, group)),
             notes=(*group.notes, *block_notes(case)),
             references=functools.partial(references_of, case, heads, group.begun),
         )
+
+    def _by_head(self, case: Case, heads: Scores, group: TextGroup) -> dict[str, Any]:
+        """What a measurement of chains holds of single heads and contexts."""
+        scores = group.scores[scores_key(case)]
+        assert isinstance(scores, Scores)
+        return {
+            "field": functools.partial(heads.field, case.rule),
+            "scores": functools.partial(heads_of, case, scores, group.begun.texts),
+            "smoothed": expected_counts(heads.smoothed_field(), case.k)
+            if case.temperature == 0
+            else None,
+            "contexts": functools.partial(self._own_contexts, case),
+            "stored_contexts": functools.partial(self._stored_contexts, case),
+        }
 
     @functools.cached_property
     def _context_group(self) -> Callable[[TextKey, bool], ContextGroup | None]:

@@ -170,8 +170,8 @@ class CasePlan:
         """Of the cases of one drafter."""
         return cls(
             case=max(cases, key=lambda case: case.depth),
-            steps=max(case.verified for case in cases),
-            rules=tuple(dict.fromkeys(case.rule for case in cases)),
+            steps=max(case.steps for case in cases),
+            rules=tuple(dict.fromkeys(case.chain_rule for case in cases)),
         )
 
     def drafter_plan(self, models: ModelPool) -> DrafterPlan:

@@ -154,7 +154,7 @@ def references_of(case: Case, scores: Scores, group: BegunGroup) -> References:
         group.texts,
         vocabulary=group.prepared.vocabulary,
         k=case.k,
-        rule=case.rule,
+        rule=case.chain_rule,
         judged=case.judged,
     )
 
