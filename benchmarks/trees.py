@@ -22,9 +22,11 @@ import numpy as np
 import torch
 
 from pytest_specdec import Decoded, best_tree, decode, decode_tree, load_model, replay_tree
+from pytest_specdec.cases.prompts import read_prompts
 from pytest_specdec.cases.tree import CHILDREN, StaticTree, tree_of
 from pytest_specdec.common.errors import RequestError
 from pytest_specdec.decoding.loading import LoadedModel
+from pytest_specdec.decoding.sampling import encode_prompts
 from pytest_specdec.lossless import assert_lossless_tree
 from pytest_specdec.lossless.samplers.verifiers import of_tree_rule
 from pytest_specdec.speedup.tree_costs import TreeCosts
@@ -191,9 +193,9 @@ def best(name: str, count: int, new_tokens: int) -> None:
     folder, source, suite = PAIRS[name]
     source = source if Path(source).is_absolute() else str(folder.parent / source)
     target = load_model(str(folder))
-    lines = (ROOT / f"suites/{suite}/prompts.jsonl").read_text(encoding="utf-8").splitlines()
-    known = [json.loads(line)["prompt"] for line in lines]
-    asked = [known[at * len(known) // count] for at in range(count)]
+    known = read_prompts(ROOT / f"suites/{suite}/prompts.jsonl", None)
+    ids = encode_prompts(target.tokenizer, known)
+    asked = [list(ids[at * len(ids) // count]) for at in range(count)]
     plain = decode(target, None, asked, k=0, temperature=0, new_tokens=new_tokens, batch_size=1)
     costs = _timed(target, source, asked[:: max(len(asked) // 4, 1)])
     options: dict[str, Any] = {"costs": costs, "nodes": BUDGET, "temperature": 0}
@@ -250,7 +252,7 @@ def _add(ran: list[Any], decoded: Decoded) -> None:
     ran[2] += len(decoded.draft_ms)
 
 
-def _timed(target: LoadedModel, source: str, asked: list[str]) -> TreeCosts:
+def _timed(target: LoadedModel, source: str, asked: list[list[int]]) -> TreeCosts:
     """Costs of rounds, fitted by least squares to the median times of some trees; all in turn, so
     that a busy machine slows all alike.
     """
