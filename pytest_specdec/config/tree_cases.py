@@ -12,7 +12,7 @@ from ..common.limits import MOST_K
 
 _OWN = ("replay", "decode")
 """Engines that draft every tree."""
-_DYNAMIC = ("sglang", "trace")
+_DYNAMIC = ("sglang",)
 """Engines elsewhere that grow dynamic trees."""
 
 

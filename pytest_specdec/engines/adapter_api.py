@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 from ..cases.case import Sampling
 from ..cases.drafter import EAGLE3, LOOKUP, OWN_HEADS, SERVED
 from ..cases.prompts import Prompt
+from ..cases.tree import DynamicTree
 
 Progress = Callable[[str, int, int], None]
 """Progress: (what, texts done, texts in all)."""
@@ -210,6 +211,8 @@ class Capabilities:
     timings: bool = False
     batches: bool = False
     """Whether it decodes several texts at once."""
+    trees: bool = False
+    """Whether it drafts dynamic trees, and says which."""
     url: Literal["needed", "refused", "optional"] = "refused"
     """Whether `--specdec-url` must be given."""
     loads: bool = False
@@ -252,6 +255,10 @@ class GenerationRequest:
     new_tokens: int
     seed: int
     rule: str
+    tree: DynamicTree | None = None
+    """The tree of drafts of each round, whose depth is `k`; only where the adapter's capabilities
+    say `trees`.
+    """
     batch: int = 1
     """Texts decoded at once; above 1 only where the adapter's capabilities say `batches`."""
 

@@ -22,6 +22,7 @@ from ..cases.case import SERVED, Case
 from ..cases.drafter import RegisteredSpec
 from ..cases.prompts import Prompt, read_prompts
 from ..cases.texts import Text
+from ..cases.tree import DynamicTree
 from ..checkpoints.checkpoint import Checkpoint, case_checkpoint
 from ..checkpoints.text_ends import target_fingerprint
 from ..common.errors import (
@@ -267,6 +268,7 @@ class ExternalEngine(Engine):
             new_tokens=case.texts.new_tokens,
             seed=case.texts.seed,
             rule=case.rule,
+            tree=case.tree if isinstance(case.tree, DynamicTree) else None,
             batch=case.batch or 1,
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 import torch
@@ -27,6 +28,10 @@ class DraftedNodes:
     certain.
     """
     vocabulary: int
+    margin: float = math.inf
+    """Of a dynamic tree: the least gap, in logits or log-probabilities, between what was chosen and
+    what was left out.
+    """
 
     @property
     def distributions(self) -> torch.Tensor:
@@ -172,7 +177,7 @@ def likeliest_tokens(logits: torch.Tensor, count: int) -> torch.Tensor:
 
 
 def _dynamic(proposer: TreeProposer, tree: DynamicTree) -> DraftedNodes:
-    nodes, scores = _Nodes(), list[torch.Tensor]()
+    nodes, scores, gaps = _Nodes(), list[torch.Tensor](), list[torch.Tensor]()
     logits, frontier = proposer.first()[None], [ROOT]
     above = logits.new_zeros(1)
     for depth in range(1, tree.depth + 1):
@@ -186,9 +191,12 @@ def _dynamic(proposer: TreeProposer, tree: DynamicTree) -> DraftedNodes:
                 grown.append(nodes.add(token, parent, None))
                 its_scores.append(above[place] + log_q[place, token])
         level = torch.stack(its_scores)
+        gaps += [_gap(of_node, tree.topk) for of_node in logits]
+        gaps.append(_gap(level, tree.topk))
         order = level.sort(descending=True, stable=True).indices[: tree.topk]
         frontier, above = [grown[at] for at in order.tolist()], level[order]
         scores += its_scores
+    gaps.append(_gap(torch.stack(scores), tree.nodes))
     ranked = torch.stack(scores).sort(descending=True, stable=True).indices[: tree.nodes]
     kept = sorted(ranked.tolist())
     numbers = {ROOT: ROOT} | {node: place for place, node in enumerate(kept)}
@@ -197,4 +205,13 @@ def _dynamic(proposer: TreeProposer, tree: DynamicTree) -> DraftedNodes:
         tuple(numbers[nodes.parents[node]] for node in kept),
         None,
         logits.shape[-1],
+        float(torch.stack(gaps).min()),
     )
+
+
+def _gap(values: torch.Tensor, count: int) -> torch.Tensor:
+    """Between the last of the `count` largest values and the next one; infinite without one."""
+    if count >= len(values):
+        return values.new_tensor(math.inf, dtype=torch.float32)
+    best = values.float().topk(count + 1).values
+    return best[-2] - best[-1]

@@ -120,9 +120,15 @@ def tree_fields(
     pairs: Sequence[TreePair],
     sampling: Sampling,
     progress: Progress | None = None,
+    *,
+    full: bool = False,
+    margins: dict[tuple[int, int], float] | None = None,
 ) -> list[TreeField]:
     """The field of each tree, from one pass of each model over the texts; dynamic trees are grown
     at each start of a round.
+
+    With `full` dynamic trees are grown whole near a text's end, where the text has no room for
+    them. `margins` receives `DraftedNodes.margin` of each dynamic tree by text and start.
 
     Raises RequestError for what cannot be replayed.
     """
@@ -139,7 +145,7 @@ def tree_fields(
     while done < len(order):
         rows = next_batch(order[done:], texts, tokens)
         parts = [texts[row] for row in rows]
-        _fill(reach, rows, target, drafter, parts, pairs, sampling)
+        _fill(reach, rows, target, drafter, parts, pairs, sampling, full, margins)
         done += len(rows)
         if progress:
             progress(done, len(order))
@@ -163,6 +169,8 @@ def _fill(
     texts: list[Text],
     pairs: Sequence[TreePair],
     sampling: Sampling,
+    full: bool,
+    margins: dict[tuple[int, int], float] | None,
 ) -> None:
     """Write one batch of texts into the arrays of all pairs."""
     static = [pair for pair in pairs if isinstance(pair.tree, StaticTree)]
@@ -194,7 +202,11 @@ def _fill(
                     states = torch.cat(parts, -1)
                 elif passed is not None and passed.hidden_states is not None:
                     states = passed.hidden_states[-1][place]
-                _walk(whole[row], pair.tree, drafter, text, ids[place], states, sampling)
+                found = _walk(
+                    whole[row], pair.tree, drafter, text, ids[place], states, sampling, full
+                )
+                if margins is not None:
+                    margins |= {(row, start): margin for start, margin in found.items()}
 
 
 def _static_reach(pair: TreePair, contexts: TextContexts) -> Array:
@@ -215,8 +227,12 @@ def _walk(
     ids: torch.Tensor,
     states: torch.Tensor | None,
     sampling: Sampling,
-) -> None:
-    """Grow the trees of one text's rounds; other starts of `reach` (length, depth) stay 0."""
+    full: bool,
+) -> dict[int, float]:
+    """Grow the trees of one text's rounds; other starts of `reach` (length, depth) stay 0. Returns
+    their margins by start.
+    """
+    margins: dict[int, float] = {}
     proposer = tree_proposer(drafter)
     start, read, length = text.first_draft, 0, len(text.ids)
     while start < length:
@@ -224,10 +240,12 @@ def _walk(
         proposer.read(ids[read:start], known)
         read = start
         left = length - start
-        shape = cut(tree, tree.depth if left >= tree.depth else left - 1)
+        shape = cut(tree, tree.depth if full or left >= tree.depth else left - 1)
         accepted = 0
         if shape is not None:
             drafted = draft_tree(proposer, shape, sampling)
             accepted = len(drafted.path_of(text.ids[start:length]))
+            margins[start] = drafted.margin
         reach[start, :accepted] = 1.0
         start += accepted + 1
+    return margins

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from ...cases.case import Case
 from ...cases.drafter import EAGLE3, DrafterSpec, OwnHeadsSpec, PromptLookupSpec, RegisteredSpec
+from ...cases.tree import DynamicTree
 from ...checkpoints.checkpoint import Checkpoint
 from ...common.errors import UnsupportedError
 from ..adapter_api import Capabilities, DrafterKind
@@ -46,6 +47,11 @@ def check_capabilities(
         raise UnsupportedError(
             f"{name} decodes one text at a time here, not {case.batch}; use --specdec-batch=1, or "
             "start its server and name that by --specdec-url"
+        )
+    if case.tree is not None and not (able.trees and isinstance(case.tree, DynamicTree)):
+        raise UnsupportedError(
+            f"{name} drafts no trees like {case.tree} here; use --specdec-engine=replay or decode, "
+            "or leave --specdec-tree out"
         )
     if case.temperature > 0 and not able.samples:
         raise UnsupportedError(f"{name} decodes greedily here; use --specdec-temperature=0")

@@ -7,12 +7,14 @@ take no seed outside of its deterministic mode, so texts sampled twice differ.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from ...cases.case import Sampling
+from ...cases.tree import DynamicTree
 from ...common.errors import MeasurementError
 from ..adapter_api import (
     RULES,
@@ -111,6 +113,18 @@ class ServerInfo(msgspec.Struct, frozen=True):
     speculative_accept_threshold_acc: float = 1.0
 
     @property
+    def tree(self) -> DynamicTree | None:
+        """The tree of each round; None for chains. SGLang counts the root among its draft
+        tokens.
+        """
+        numbers = (
+            self.speculative_eagle_topk or 1,
+            self.speculative_num_steps or 0,
+            (self.speculative_num_draft_tokens or 0) - 1,
+        )
+        return DynamicTree(*numbers) if numbers[0] > 1 and min(numbers) > 0 else None
+
+    @property
     def lossy(self) -> str | None:
         """The thresholds below 1, which accept more than is lossless."""
         thresholds = {
@@ -122,7 +136,7 @@ class ServerInfo(msgspec.Struct, frozen=True):
 
 
 class SglangServerAdapter(ServedAdapter):
-    """An SGLang server that drafts in a chain."""
+    """An SGLang server that drafts chains, or the dynamic tree of a case."""
 
     name = "sglang"
     dialect = SglangScorer
@@ -134,6 +148,7 @@ class SglangServerAdapter(ServedAdapter):
         filters=True,
         per_request=True,
         per_position=True,
+        trees=True,
         url="needed",
         batches=True,
     )
@@ -149,11 +164,17 @@ class SglangServerAdapter(ServedAdapter):
         ),
     )
 
+    _tree: DynamicTree | None = None
+    """Of the request."""
+
     def version(self) -> str:
         return server_info(self.client).version
 
     def other_drafter(self, request: GenerationRequest) -> str | None:
-        info = server_info(self.client)
+        info, tree = server_info(self.client), request.tree
+        self._tree = tree
+        if tree is not None and info.tree != tree:
+            return f"it drafts {info.tree or 'chains'} and the case drafts {tree}"
         if (algorithm := info.speculative_algorithm) is None:
             return None
         path = info.speculative_draft_model_path
@@ -170,11 +191,12 @@ class SglangServerAdapter(ServedAdapter):
             raise MeasurementError(
                 f"{self.client.url} does not draft; start it with --speculative-algorithm"
             )
-        if (info.speculative_eagle_topk or 1) > 1:
+        if (info.speculative_eagle_topk or 1) > 1 and self._tree is None:
+            named = f", or name its tree by --specdec-tree={info.tree}" if info.tree else ""
             raise MeasurementError(
                 f"{self.client.url} drafts trees "
-                f"(speculative_eagle_topk={info.speculative_eagle_topk}), and only chains of "
-                "drafts can be compared; start it with --speculative-eagle-topk 1"
+                f"(speculative_eagle_topk={info.speculative_eagle_topk}) and the case chains; "
+                f"start it with --speculative-eagle-topk 1{named}"
             )
         return info.lossy
 
@@ -186,11 +208,24 @@ class SglangServerAdapter(ServedAdapter):
             return ServerReply(
                 new_ids=tokens,
                 rounds=None,
-                totals=meta.totals(),
+                totals=self._by_depth(meta.totals()),
                 finish=meta.finish_reason.type if meta.finish_reason else None,
             )
         except ValueError as error:
             raise self.refuse(f"{error}; turn on speculative decoding, or update SGLang") from None
+
+    def _by_depth(self, totals: Totals) -> Totals:
+        """Sums of trees, in which a round drafts each depth once. Raises ValueError for other
+        numbers of nodes.
+        """
+        tree, rounds = self._tree, totals.rounds or 0
+        if tree is None:
+            return totals
+        if totals.drafted != rounds * tree.nodes:
+            raise ValueError(
+                f"it counts {totals.drafted} drafts in {rounds} rounds of {tree.nodes} nodes"
+            )
+        return dataclasses.replace(totals, drafted=rounds * tree.depth)
 
     def emit(
         self, ids: Sequence[int], sampling: Sampling, new_tokens: int, seed: int

@@ -30,7 +30,7 @@ from .deviations import (
 )
 from .margins import draft_margins
 from .normalise import starts_of
-from .possible_rounds import CountedRun, Walk, walk_of
+from .possible_rounds import CountedRun, Walk, tree_field_of, walk_of
 from .time_course import PlayedRounds, TimeCourse, time_course
 
 
@@ -328,6 +328,8 @@ def _without_ties(
         return [mismatch for _, mismatch in mismatches], 0
     model = drafter if isinstance(drafter, LoadedModel) else target
     tolerance = TOLERANCES.get(model.model.dtype, TOLERANCES[torch.bfloat16])
+    if judged.case.tree is not None:
+        return _without_tree_ties(mismatches, judged, target, drafter, tolerance)
     kept, texts = [], judged.texts
     for row in dict.fromkeys(row for row, _ in mismatches):
         margins = draft_margins(target, drafter, judged.case, texts[row], judged.processors)
@@ -339,4 +341,25 @@ def _without_ties(
                 gap = abs(float(margins[step % len(margins), mismatch.position + step]))
             if gap > tolerance:
                 kept.append(dataclasses.replace(mismatch, gap=gap))
+    return kept, len(mismatches) - len(kept)
+
+
+def _without_tree_ties(
+    mismatches: list[tuple[int, Mismatch]],
+    judged: CountedRun,
+    target: LoadedModel,
+    drafter: LoadedModel | DrafterSpec,
+    tolerance: float,
+) -> tuple[list[Mismatch], int]:
+    """The same for trees: what a node that was barely chosen, or barely left out, explains."""
+    margins: dict[tuple[int, int], float] = {}
+    tree_field_of(judged, judged.texts, target, drafter, margins)
+    kept = []
+    for row, mismatch in mismatches:
+        of_text = {start: gap for (text, start), gap in margins.items() if text == row}
+        known = of_text.get(mismatch.position)
+        least = min(of_text.values(), default=math.inf)
+        gap = least if known is None or mismatch.round is None else known
+        if gap > tolerance:
+            kept.append(dataclasses.replace(mismatch, gap=gap))
     return kept, len(mismatches) - len(kept)

@@ -13,15 +13,18 @@ from ...acceptance.counts import Counts
 from ...acceptance.moments import Moments, round_moments
 from ...acceptance.renewal import AcceptanceField
 from ...acceptance.scores import Scores
+from ...acceptance.trees.field import TreeField
 from ...cases.case import Case, Sampling
 from ...cases.drafter import DrafterSpec
 from ...cases.texts import Text
 from ...common.errors import RequestError
+from ...decoding.drafters.registry import drafter_for
 from ...decoding.loading import LoadedModel
 from ...decoding.named_processors import ProcessorSource, ready_processors
 from ...decoding.processors import Processors
 from ...decoding.recorded_masks import MaskedText, RecordedMasks
 from ...decoding.replay import DrafterPlan, text_scores
+from ...decoding.trees.replay import TreePair, tree_fields
 from ...lossless.texts.greedy_divergence import TOLERANCES
 from ..adapter_api import PooledCounters, Reported
 from .normalise import Definition, text_of
@@ -65,7 +68,8 @@ class CountedRun:
         """Whether the text alone decides the rounds: then `accept` is 0 or 1."""
         convention = self.reported[0].convention
         argmax = convention.argmax_drafts or self.case.drafting.argmax
-        return self.case.temperature == 0 or argmax or self.case.uses_lookup
+        tree = self.case.tree is not None and self.case.tree.children == "top-k"
+        return self.case.temperature == 0 or argmax or self.case.uses_lookup or tree
 
     @property
     def texts(self) -> list[Text]:
@@ -117,14 +121,17 @@ def walk_of(judged: CountedRun, target: LoadedModel, drafter: LoadedModel | Draf
     )
     if definition.prefill_drafts:  # the first round drafts the first new token
         texts = [dataclasses.replace(text, prompt_length=text.prompt_length - 1) for text in texts]
-    (scores,) = text_scores(
-        target,
-        [DrafterPlan(drafter, case.depth, case.k, drafting=case.drafting)],
-        texts,
-        sampling,
-        processors=ready_processors(judged.processors, target, sampling.temperature),
-    )
-    field = scores.field(rule)
+    if case.tree is None:
+        (scores,) = text_scores(
+            target,
+            [DrafterPlan(drafter, case.depth, case.k, drafting=case.drafting)],
+            texts,
+            sampling,
+            processors=ready_processors(judged.processors, target, sampling.temperature),
+        )
+        field = scores.field(rule)
+    else:
+        scores, field = None, tree_field_of(judged, texts, target, drafter)
     at = np.arange(field.accept.shape[2])
     left = field.lengths[:, None] - at
     proposed = (
@@ -156,8 +163,29 @@ def walk_of(judged: CountedRun, target: LoadedModel, drafter: LoadedModel | Draf
         survival=field.survival(within, case.k),
         played=played,
         counted=counted,
-        sure=_sure(scores, rule, target, sampling),
+        sure=None if scores is None else _sure(scores, rule, target, sampling),
     )
+
+
+def tree_field_of(
+    judged: CountedRun,
+    texts: Sequence[Text],
+    target: LoadedModel,
+    drafter: LoadedModel | DrafterSpec,
+    margins: dict[tuple[int, int], float] | None = None,
+) -> TreeField:
+    """What the trees of a run accept of its texts; `margins` are those of `tree_fields`."""
+    assert judged.case.tree is not None
+    (field,) = tree_fields(
+        target,
+        drafter_for(target, drafter, judged.case.depth),
+        texts,
+        [TreePair(judged.case.tree, judged.case.rule)],
+        judged.case.texts.sampling,
+        full=judged.reported[0].convention.end == "full",
+        margins=margins,
+    )
+    return field
 
 
 def _sure(

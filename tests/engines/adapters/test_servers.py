@@ -15,6 +15,7 @@ from helpers.playback import Answer, Play, Stage, payload, playing
 
 from pytest_specdec.cases.case import Sampling
 from pytest_specdec.cases.prompts import Prompt
+from pytest_specdec.cases.tree import DynamicTree
 from pytest_specdec.common.errors import MeasurementError, RequestError, SpecdecError
 from pytest_specdec.engines.adapter_api import (
     EngineSetup,
@@ -645,6 +646,43 @@ def test_what_sglang_cannot_report_is_an_error(
 ) -> None:
     with playing(sglang(meta, info)) as stage, pytest.raises(MeasurementError, match=words):
         _sglang(stage)
+
+
+TREE = DynamicTree(topk=2, depth=3, nodes=6)
+TREE_INFO = {"speculative_eagle_topk": 2, "speculative_num_draft_tokens": 7}
+
+
+def test_sglang_counts_rounds_of_the_tree_of_the_case() -> None:
+    asked = dataclasses.replace(request(), tree=TREE)
+    with playing(sglang(META | {"spec_num_proposed_drafts": 66}, TREE_INFO)) as stage:
+        (text,) = run(Unprobed.Sglang(EngineSetup(), stage.client()), asked)
+    assert isinstance(text, Reported)
+    # 11 rounds drafted each of the 3 depths once.
+    assert text.totals == Totals(rounds=11, drafted=33, accepted=13, per_position=(6, 4, 3))
+    check_reported(text, asked)
+
+
+@pytest.mark.parametrize(
+    ("meta", "info", "words"),
+    [
+        ({"spec_num_proposed_drafts": 66}, {}, "it drafts chains and the case drafts topk=2"),
+        (
+            {"spec_num_proposed_drafts": 66},
+            TREE_INFO | {"speculative_num_draft_tokens": 8},
+            "it drafts topk=2,depth=3,nodes=7 and the case",
+        ),
+        ({}, TREE_INFO, "counts 33 drafts in 11 rounds of 6 nodes"),
+    ],
+)
+def test_sglang_with_another_tree_is_refused(
+    meta: dict[str, Any], info: dict[str, Any], words: str
+) -> None:
+    asked = dataclasses.replace(request(), tree=TREE)
+    with (
+        playing(sglang(META | meta, info)) as stage,
+        pytest.raises(MeasurementError, match=words),
+    ):
+        run(Unprobed.Sglang(EngineSetup(), stage.client()), asked)
 
 
 EAGLE3_INFO = {

@@ -11,6 +11,9 @@ from helpers.fruit import decoded, decoding, heads_case, replayed, with_texts
 from pytest_specdec.cases.case import Case
 from pytest_specdec.cases.tree import StaticTree, tree_of
 from pytest_specdec.common.errors import RequestError
+from pytest_specdec.engines.counting.oracle import agreement
+from pytest_specdec.engines.models import ModelPool
+from pytest_specdec.engines.own.decode_engine import DecodeEngine
 
 TREES = ("0 1 0.0 1.0", "topk=2,depth=2,nodes=5")
 
@@ -62,3 +65,24 @@ def test_a_rule_that_cannot_be_replayed_is_decoded_without_an_expectation(case: 
     assert measured.expected is None
     with pytest.raises(RequestError, match="siblings"):
         replayed(drawn)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_the_oracle_judges_rounds_of_trees(case: Case, temperature: float) -> None:
+    rule = "rejection" if temperature else "greedy"
+    wide = decoding(tree_case(with_texts(case, temperature=temperature), TREES[1], rule=rule))
+    pool = ModelPool("cpu")
+    run = DecodeEngine(pool).counted(wide)
+    models = pool.target(wide.target), pool.drafting(wide)
+    assert agreement(run, *models, 0.01).agrees
+    first, *others = run.reported
+    assert first.rounds is not None
+    at = next(number for number, played in enumerate(first.rounds[:-2]) if played.accepted < wide.k)
+    tampered = list(first.rounds)
+    tampered[at] = tampered[at]._replace(accepted=tampered[at].accepted + 1)
+    wrong = dataclasses.replace(
+        run, reported=[dataclasses.replace(first, rounds=tuple(tampered)), *others]
+    )
+    found = agreement(wrong, *models, 0.01)
+    assert found.exact
+    assert not found.agrees
