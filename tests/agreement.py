@@ -41,8 +41,10 @@ DRAFTERS = {
     "EAGLE-3 head": (str(EMBEDDED / "text-eagle3"), 0),
     "Medusa heads": (str(EMBEDDED / "text-medusa"), 0),
     "prompt lookup": (LOOKUP, 0),
-    "suffix decoding": (SUFFIX, 0),
 }
+IN_ORDER = {"suffix decoding": (SUFFIX, 0)}
+"""Drafters that decode text by text, which takes minutes a cell: on the page, not in the tests."""
+ALL = DRAFTERS | IN_ORDER
 SHORTER = {"own heads": 3, "EAGLE-3 head": 3, "Medusa heads": 4}
 """Drafters that draft fewer tokens than K."""
 RULES = ("rejection", "sample-match", "block")
@@ -86,7 +88,7 @@ def agree(
     Given the texts, their deviations are independent and have mean zero; their squares sum to the
     variance of their sum.
     """
-    drafter, depth = DRAFTERS[name]
+    drafter, depth = ALL[name]
     k = min(k, SHORTER.get(name, k))
     counted, expected, unequal = Tally(k), Tally(k), 0
     mixed = [
@@ -160,11 +162,11 @@ def inside(decoded: Decoded) -> list[list[tuple[int, int]]]:
 
 def certain(cell: Agreement) -> bool:
     """Whether nothing is random given the text, so that every round must be equal."""
-    return cell.sampling.temperature == 0 or DRAFTERS[cell.drafter][0] in (LOOKUP, SUFFIX)
+    return cell.sampling.temperature == 0 or ALL[cell.drafter][0] in (LOOKUP, SUFFIX)
 
 
 def cells(
-    pair: Pair, rounds: int = ROUNDS, names: Sequence[str] = tuple(DRAFTERS)
+    pair: Pair, rounds: int = ROUNDS, names: Sequence[str] = tuple(ALL)
 ) -> Iterator[Agreement]:
     for name in names:
         yield agree(pair, name, "greedy", Sampling(0), rounds=rounds)
@@ -184,8 +186,8 @@ def main() -> None:
         "counted, *replayed* what replay"
     )
     print(
-        "expects given decode's texts, without a single draft. At temperature 0, and for prompt "
-        "lookup, nothing is random"
+        "expects given decode's texts, without a single draft. At temperature 0, and for drafts "
+        "that are copies, nothing is random"
     )
     print(
         "given the text, and every round must be equal; else the column gives, position by "
@@ -194,7 +196,7 @@ def main() -> None:
     print("errors the accepted tokens lie apart.\n")
     print("| drafter | k | rule | sampling | rounds | decoded | replayed | apart |")
     print("|---|---|---|---|---|---|---|---|")
-    for cell in cells(Pair.load(), names=sys.argv[1:] or tuple(DRAFTERS)):
+    for cell in cells(Pair.load(), names=sys.argv[1:] or tuple(ALL)):
         apart = (
             f"{cell.unequal} texts differ"
             if certain(cell)

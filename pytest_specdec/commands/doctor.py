@@ -41,7 +41,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "drafter",
         metavar="HEAD",
-        help="the folder of an EAGLE-3 head, or mtp for the target's own MTP layers",
+        help="the folder of an EAGLE-3 head, of Medusa or Hydra heads, or mtp for the target's own "
+        "MTP layers",
     )
     parser.add_argument(
         "--target", required=True, metavar="PATH", help="target: a checkpoint folder or hub id"

@@ -4,16 +4,36 @@ command's own options.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from ..cases.drafter import EAGLE3, OWN_HEADS, DraftModelSpec, RegisteredSpec, parse_drafter
+from ..cases.drafter import (
+    EAGLE3,
+    HYDRA,
+    MEDUSA,
+    OWN_HEADS,
+    DraftModelSpec,
+    RegisteredSpec,
+    parse_drafter,
+)
 from ..cases.prompts import Prompt, read_prompts
 from ..checkpoints.checkpoint import Checkpoint, check_pair, folder_kind, open_checkpoint
 from ..checkpoints.drafter_folders import recognised
 from ..checkpoints.eagle3_checks import read_head
+from ..checkpoints.hydra_checks import read_hydra
+from ..checkpoints.medusa_checks import read_medusa
 from ..common.errors import RequestError
 
-_CURE = f"HEAD is the folder of an EAGLE-3 head, or {OWN_HEADS} for the MTP layers of the target"
+_CURE = (
+    f"HEAD is the folder of an EAGLE-3 head, or {OWN_HEADS} for the MTP layers of the target; "
+    "Medusa and Hydra heads are examined, too"
+)
+_READERS: Mapping[str, Callable[[Checkpoint, Path], object]] = {
+    EAGLE3: read_head,
+    MEDUSA: read_medusa,
+    HYDRA: read_hydra,
+}
+"""By type of drafter, what reads its folder without torch."""
 
 
 def checked_texts(
@@ -60,7 +80,8 @@ def check_target(name: str) -> Checkpoint | None:
 def check_drafter(target: Checkpoint, drafter: str) -> None:
     """Raises RequestError for what cannot be examined."""
     if drafter != OWN_HEADS:
-        read_head(target, head_folder(drafter))
+        kind, folder = head_of(drafter)
+        _READERS[kind](target, folder)
         return
     if not target.mtp_layers:
         raise RequestError(f"{target.folder} has no MTP layers; name the folder of an EAGLE-3 head")
@@ -72,17 +93,19 @@ def check_drafter(target: Checkpoint, drafter: str) -> None:
     check_pair(target, None, 1)
 
 
-def head_folder(drafter: str) -> Path:
-    """Raises RequestError for anything but the folder of an EAGLE-3 head."""
+def head_of(drafter: str) -> tuple[str, Path]:
+    """The type and the folder of heads. Raises RequestError for anything but the folder of an
+    EAGLE-3 head, Medusa heads or Hydra heads.
+    """
     spec = parse_drafter(drafter)
-    if isinstance(spec, RegisteredSpec) and spec.name == EAGLE3 and spec.folder is not None:
+    if isinstance(spec, RegisteredSpec) and spec.name in _READERS and spec.folder is not None:
         _check_config(spec.folder)
-        return spec.folder
+        return spec.name, spec.folder
     if isinstance(spec, DraftModelSpec):
         _check_config(Path(spec.path))
         found = recognised(spec)
-        if isinstance(found, RegisteredSpec) and found.name == EAGLE3 and found.folder:
-            return found.folder
+        if isinstance(found, RegisteredSpec) and found.name in _READERS and found.folder:
+            return found.name, found.folder
     raise RequestError(f"{drafter} is no EAGLE-3 head; {_CURE}")
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..cases.case import Sampling
-from ..cases.drafter import OWN_HEADS
+from ..cases.drafter import EAGLE3, OWN_HEADS
 from ..cases.texts import Text
 from ..decoding.loading import LoadedModel
 from ..decoding.replay import Progress
-from .checks import head_folder
+from .checks import head_of
 from .eagle3_patient import Eagle3Patient
 from .mtp_patient import MtpPatient
+from .residual_patient import ResidualPatient
 
 
 def patient_of(
@@ -21,8 +22,11 @@ def patient_of(
     sampling: Sampling,
     k: int,
     progress: Progress | None = None,
-) -> Eagle3Patient | MtpPatient:
+) -> Eagle3Patient | MtpPatient | ResidualPatient:
     """The drafter, examined on texts that the target emitted under `sampling`."""
     if drafter == OWN_HEADS:
         return MtpPatient(target, texts, sampling, k, progress)
-    return Eagle3Patient(target, head_folder(drafter), texts, sampling, k, progress)
+    kind, folder = head_of(drafter)
+    if kind != EAGLE3:
+        return ResidualPatient(target, kind, folder, texts, sampling, k, progress)
+    return Eagle3Patient(target, folder, texts, sampling, k, progress)

@@ -7,7 +7,8 @@ a Hydra head reads their embeddings.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import nn
@@ -46,6 +47,7 @@ class ResidualHeads(nn.Module):
                 for name, tensor in placed.items()
             }
         )
+        self._biased = True
         self.drafted = _drafted(files)
         if self.drafted is not None:
             self.drafted = self.drafted.to(target.device)
@@ -80,8 +82,18 @@ class ResidualHeads(nn.Module):
         whole = logits.new_full((*logits.shape[:-1], self.vocabulary), -torch.inf)
         return whole.index_copy_(-1, self.drafted, logits)
 
+    @contextlib.contextmanager
+    def without_biases(self, left_out: bool) -> Iterator[None]:
+        """Leave the biases of residual layers out, as a loader does that does not know them."""
+        kept, self._biased = self._biased, not left_out
+        try:
+            yield
+        finally:
+            self._biased = kept
+
     def _linear(self, name: str, state: torch.Tensor) -> torch.Tensor:
-        bias = self.weights.get(f"{name}_bias")
+        inner = not name.endswith("_out")
+        bias = None if inner and not self._biased else self.weights.get(f"{name}_bias")
         return nn.functional.linear(state, self.weights[f"{name}_weight"], bias)
 
 
