@@ -5,7 +5,7 @@ K ?= 8
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: dist docs help suites smollm2 test test-fast coverage check format bench agreement conformance ending-power output-level processor-power museum losslessness proof changed-weights field-rules doctor-proof unchanged costs models clean \
+.PHONY: dist docs screenshots walk help suites smollm2 test test-fast coverage check format bench agreement conformance ending-power output-level processor-power museum losslessness proof changed-weights field-rules doctor-proof unchanged costs models clean \
 	engines engines-vllm engines-page engines-smollm2 engines-smollm2-vllm engines-smollm2-page engine-transformers engine-llama-cpp engine-onnxruntime engine-openvino openvino-form \
 	engine-transformers-versions speculators-parity ray offload
 
@@ -62,6 +62,16 @@ dist: $(VENV)/.release  ## wheel and sdist in dist/, checked, and the wheel in a
 	$(BIN)/twine check --strict dist/*
 	$(BIN)/check-wheel-contents dist/*.whl
 	$(BIN)/python benchmarks/install_check.py dist/*.whl
+
+$(VENV)/.browser: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[browser]'
+	touch $@
+
+screenshots: $(VENV)/.browser  ## pictures of a failing run's report, light, dark and on a phone, into docs/pictures
+	$(BIN)/python benchmarks/screenshots.py
+
+walk: $(READY) dist  ## the tutorial in a clean environment, into docs/walk.md
+	$(BIN)/python benchmarks/walk.py dist/*.whl > docs/walk.md.new && mv docs/walk.md.new docs/walk.md
 
 format: $(READY)  ## fix what ruff can fix, and format
 	$(BIN)/ruff check --fix .

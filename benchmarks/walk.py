@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -51,9 +52,9 @@ def main(wheel: Path) -> int:
         place = Path(folder)
         project = _project(place, wheel)
         environment = _environment(place)
-        took, parts = 0.0, [HEAD]
+        took, worked, parts = 0.0, _processor_seconds(), [HEAD]
         for command, status in commands(wheel.name):
-            began = time.monotonic()
+            began, before = time.monotonic(), _processor_seconds()
             done = subprocess.run(
                 ["bash", "-c", command],
                 cwd=project,
@@ -68,11 +69,22 @@ def main(wheel: Path) -> int:
             if done.returncode != status:
                 sys.exit(f"{command} ended with {done.returncode}:\n{done.stdout}")
             shown = _shown(done.stdout, place)
-            parts.append(f"```console\n$ {command}\n{shown}```\n\n{seconds:.0f} seconds.\n")
+            busy = f"{seconds:.0f} seconds, {_processor_seconds() - before:.0f} of them the processor's"
+            parts.append(f"```console\n$ {command}\n{shown}```\n\n{busy}.\n")
         count, minutes = len(commands(wheel.name)), took / 60
         parts.append(f"**{count} commands, {minutes:.1f} minutes to the first failing gate.**\n")
+        parts.append(
+            f"The processor worked {(_processor_seconds() - worked) / 60:.1f} minutes of it. "
+            f"{os.cpu_count()} cores; on average {os.getloadavg()[2]:.0f} processes wanted one.\n"
+        )
         print("\n".join(parts), end="")
     return 0 if took <= SECONDS else 1
+
+
+def _processor_seconds() -> float:
+    """Of all commands up to now, on all cores."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _project(place: Path, wheel: Path) -> Path:

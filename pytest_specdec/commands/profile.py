@@ -1,5 +1,5 @@
-"""`profile`: a case of a .json report as `speculation_profile.json`. Needs neither models nor
-torch.
+"""`profile`: a case of a .json report as `speculation_profile.json`, or beside one. Needs neither
+models nor torch.
 """
 
 from __future__ import annotations
@@ -29,6 +29,19 @@ def add(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="where to write the profile (default: standard output)",
     )
+    parser.add_argument(
+        "--against",
+        type=Path,
+        metavar="PROFILE",
+        help="gate the case against a published profile: exit status 0 where it accepts as much, "
+        "1 where less, 3 where nobody can tell (default: write a profile)",
+    )
+    parser.add_argument(
+        "--margin", type=float, default=0.01, help="relative drop that fails (default: 0.01)"
+    )
+    parser.add_argument(
+        "--alpha", type=float, default=0.01, help="false-alarm rate of the gate (default: 0.01)"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -36,6 +49,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     rows = _measured(arguments.report)
     row = _chosen(rows, arguments.case, arguments.report)
+    if arguments.against is not None:
+        return _gate(row, arguments)
     method = arguments.method or method_of(row)
     if method is None:
         raise RequestError(
@@ -51,6 +66,19 @@ def run(arguments: argparse.Namespace) -> int:
 
     write_all({arguments.output: text})
     return 0
+
+
+def _gate(row: dict[str, Any], arguments: argparse.Namespace) -> int:
+    """Print the verdict on a case beside a profile; its exit status."""
+    from ..common.printable import printable
+    from ..report.profile_gate import judge_profile, read_profile
+
+    if not (0 <= arguments.margin < 1 and 0 < arguments.alpha < 0.5):
+        raise RequestError("--margin or --alpha is out of range; pass for example 0.01")
+    profile = read_profile(arguments.against)
+    verdict = judge_profile(row, profile, margin=arguments.margin, alpha=arguments.alpha)
+    print(printable(f"{verdict.outcome}: {row['id']}: {verdict.message}"))
+    return {"pass": 0, "regressed": 1, "inconclusive": 3}[verdict.outcome]
 
 
 def _measured(path: Path) -> list[dict[str, Any]]:
