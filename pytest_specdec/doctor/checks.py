@@ -8,20 +8,26 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ..cases.drafter import (
+    DFLASH,
+    DOMINO,
+    DSPARK,
     EAGLE3,
     HYDRA,
     MEDUSA,
     OWN_HEADS,
+    PEAGLE,
     DraftModelSpec,
     RegisteredSpec,
     parse_drafter,
 )
 from ..cases.prompts import Prompt, read_prompts
+from ..checkpoints.block_checks import checked_block
 from ..checkpoints.checkpoint import Checkpoint, check_pair, folder_kind, open_checkpoint
 from ..checkpoints.drafter_folders import recognised
 from ..checkpoints.eagle3_checks import read_head
 from ..checkpoints.hydra_checks import read_hydra
 from ..checkpoints.medusa_checks import read_medusa
+from ..checkpoints.peagle_checks import checked_peagle
 from ..common.errors import RequestError
 
 _CURE = (
@@ -80,6 +86,7 @@ def check_target(name: str) -> Checkpoint | None:
 def check_drafter(target: Checkpoint, drafter: str) -> None:
     """Raises RequestError for what cannot be examined."""
     if drafter != OWN_HEADS:
+        _check_contract(target, drafter)
         kind, folder = head_of(drafter)
         _READERS[kind](target, folder)
         return
@@ -91,6 +98,29 @@ def check_drafter(target: Checkpoint, drafter: str) -> None:
             "none; save the checkpoint with its MTP tensors"
         )
     check_pair(target, None, 1)
+
+
+def _check_contract(target: Checkpoint, drafter: str) -> None:
+    """Of a drafter that drafts a round in one pass the files alone are examined: raises
+    RequestError with what is wrong in them, and otherwise with what else can be done.
+    """
+    spec = parse_drafter(drafter)
+    if isinstance(spec, DraftModelSpec) and Path(spec.path).is_dir():
+        spec = recognised(spec)
+    if not isinstance(spec, RegisteredSpec) or spec.folder is None:
+        return
+    if spec.name == PEAGLE:
+        checked_peagle(target, spec.folder)
+    elif spec.name in (DFLASH, DSPARK, DOMINO):
+        checked_block(target, spec.folder, spec.name)
+    else:
+        return
+    raise RequestError(
+        f"{spec.folder} passes all contract checks of a {spec.name} drafter (tensors, sizes, "
+        "vocabularies, layers, mask token), and other readings are measured of EAGLE-3 heads and "
+        f"MTP layers alone; measure it with --specdec-draft={spec.folder}, and an engine that "
+        "drafts with it by specdec_oracle"
+    )
 
 
 def head_of(drafter: str) -> tuple[str, Path]:
