@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import collections
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -38,7 +39,7 @@ from pytest_specdec.output.streams import check_streams
 from pytest_specdec.output.tool_calls import check_tool_calls
 
 MARKED = marks_of("output_level.py")
-RUNS, ALPHA = 2000, 0.01
+RUNS, ALPHA, JOBS = 2000, 0.01, 4
 PROMPTS = tuple(Prompt(f"p{row}", "all", f"prompt {row}" * (row + 1)) for row in range(2))
 K, LONGEST, TEXTS = 3, 30, 8
 
@@ -56,10 +57,10 @@ def checks(server: Any, other: Any) -> dict[str, Callable[[], OutputResult]]:
     }
 
 
-def of_letters(runs: int = RUNS) -> dict[str, collections.Counter[str]]:
-    """Outcomes of each check on right servers."""
+def of_letters(seeds: range) -> dict[str, collections.Counter[str]]:
+    """Outcomes of each check on the right servers of some seeds."""
     found: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
-    for seed in range(runs):
+    for seed in seeds:
         server = RightServer(seed)
         for name, check in checks(server, server).items():
             result = check()
@@ -72,7 +73,7 @@ def of_letters(runs: int = RUNS) -> dict[str, collections.Counter[str]]:
         found["stop token ids"][outcome] += 1
         if by_id.fault:
             print(f"seed {seed}: {by_id}", flush=True)
-    return found
+    return dict(found)
 
 
 def drawn_rounds(rng: np.random.Generator) -> PlayedRounds:
@@ -136,11 +137,11 @@ def soak_requests(rng: np.random.Generator) -> list[SoakRequest]:
     return requests
 
 
-def of_numbers(runs: int = RUNS) -> dict[str, int]:
-    """How often each statistical check alarms at alpha."""
+def of_numbers(seeds: range) -> dict[str, int]:
+    """How often each statistical check alarms at alpha in the runs of some seeds."""
     alarms: collections.Counter[str] = collections.Counter()
     course.DRAWN = 399
-    for seed in range(runs):
+    for seed in seeds:
         rng = np.random.default_rng([7, seed])
         run = drawn_rounds(rng)
         alarms["oracle, rounds"] += oracle_p(run) <= ALPHA
@@ -154,11 +155,16 @@ def of_numbers(runs: int = RUNS) -> dict[str, int]:
 def lines(runs: int = RUNS) -> tuple[list[str], bool]:
     """The table, and whether every level is kept."""
     found, kept = table("check", "runs", "judged", "called wrong", "95 % interval"), True
-    for name, outcomes in of_letters(runs).items():
+    parts = [range(begin, runs, JOBS) for begin in range(JOBS)]
+    with ProcessPoolExecutor(JOBS) as pool:
+        letters, numbers = [*pool.map(of_letters, parts)], [*pool.map(of_numbers, parts)]
+    for name in letters[0]:
+        outcomes = sum((part[name] for part in letters), collections.Counter[str]())
         judged, wrong = runs - outcomes["not checked"], outcomes["failed"]
         found.append(row(name, f"{runs:,}", f"{judged:,}", wrong, _interval(wrong, runs)))
         kept &= wrong == 0
-    for name, wrong in of_numbers(runs).items():
+    for name in numbers[0]:
+        wrong = sum(part[name] for part in numbers)
         found.append(
             row(f"{name}, at 1 %", f"{runs:,}", f"{runs:,}", wrong, _interval(wrong, runs))
         )

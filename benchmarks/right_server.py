@@ -112,7 +112,8 @@ class RightServer:
         if not self._grammars:
             return self.greedy(prompt, limit, stream=stream)
         wanted = next(one for one in CONSTRAINTS if one.body(self.owner) == constraint)
-        rng = np.random.default_rng([self._seed, len(str(prompt.text)), len(wanted.name)])
+        seeds = [self._seed % 40, len(str(prompt.text)), len(wanted.name)]
+        rng = np.random.default_rng(seeds)
         if wanted.language is None:
             values = {
                 name: rng.choice(np.array(one.get("enum", [True, False]), dtype=object))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from ..cases.case import Case
@@ -19,7 +20,7 @@ from ..engines.protocol import Engine
 from .differences import context_lines, token_lines
 from .results import OutputResult, failed, passed, unchecked
 from .served_endings import DIFFERS, limit_fault
-from .ties import parted
+from .ties import UNSTEADY, parted, unsteady
 
 if TYPE_CHECKING:
     from .text_server import TextServer
@@ -75,6 +76,8 @@ def check_served_batches(
             expected = alone[row].text[: len(text.text)]
             apart = parted(server, prompts[row], expected, text.text, names=names)
             if fault != DIFFERS or apart is None:
+                if unsteady((partial(server.greedy, prompts[row], limit), alone[row])):
+                    return unchecked(NAME, f"prompt {row} {UNSTEADY}")
                 lines = context_lines(alone[row].text, text.text, names=names)
                 return failed(NAME, f"{which}: {fault}", apart.lines if apart else lines)
             if apart.tie is None:

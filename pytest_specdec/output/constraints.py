@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 from ..cases.prompts import Prompt
 from ..engines.servers.client import ServerError
 from .differences import context_lines, first_difference, shown_around
-from .json_answers import SCHEMA, schema_fault
+from .json_answers import SCHEMA, begins_answer, schema_fault
 from .languages import LANGUAGES, Language, TokenRow, judged_rows, tied
 from .results import OutputResult, failed, passed, unchecked
 from .streams import stream_fault
-from .ties import TIE, parted, unsteady
+from .ties import TIE, unsteady
 
 if TYPE_CHECKING:
     from .text_server import ServedText, TextServer
@@ -79,12 +79,8 @@ class Constraint:
 
     def good(self, text: str) -> int:
         """How many of its first characters the constraint allows."""
-        if self.language is None:
-            return 0
-        return next(
-            (end for end in range(len(text) + 1) if not self.language.viable(text[: end + 1])),
-            len(text),
-        )
+        allows = begins_answer if self.language is None else self.language.viable
+        return next((end for end in range(len(text)) if not allows(text[: end + 1])), len(text))
 
 
 CONSTRAINTS = (
@@ -237,20 +233,20 @@ def _letters_failure(
         found.ended += text.finish == "stop"
         return None
     held = wanted is not None and constraint.fault(wanted.text, wanted.finish) is None
-    if not held and _ignored(server, prompt, text):
+    if not held and _ignored(server, prompt, constraint, text):
         found.ignored[constraint.name] = found.ignored.get(constraint.name, 0) + 1
         return None
     line = f"returned: {shown_around(text.text, constraint.good(text.text))}"
     return failed(NAME, f"{which}: {fault}; {_CURE}", (line,))
 
 
-def _ignored(server: TextServer, prompt: Prompt, text: ServedText) -> bool:
-    """Whether a text is the one without a constraint, but for a tie."""
-    free = server.greedy(prompt, LIMIT)
-    apart = parted(server, prompt, free.text, text.text, names=("free", "constrained"))
-    if apart is None or apart.tie:
-        return True
-    return apart.tie is None and unsteady((partial(server.greedy, prompt, LIMIT), free))
+def _ignored(server: TextServer, prompt: Prompt, constraint: Constraint, text: ServedText) -> bool:
+    """Whether a text leaves its language as the one without a constraint does, from which it may
+    part later at a tie.
+    """
+    free = server.greedy(prompt, LIMIT).text
+    left = constraint.good(text.text) + 1
+    return text.text == free or text.text[:left] == free[:left]
 
 
 def _stream_failure(

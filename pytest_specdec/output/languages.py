@@ -9,6 +9,7 @@ needed.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
 import re
@@ -90,17 +91,22 @@ class Language:
         return letters + self.holds(text)
 
     def _read(self, text: str) -> tuple[bool, bool]:
-        """Whether a text is in the language, and whether it begins one that is."""
-        places, viable = {0}, False
-        for part in self.parts:
-            following: set[int] = set()
-            for place in places:
-                ends, within = part.ends(text, place)
-                following |= ends
-                viable |= within
-            places = following
-        whole = len(text) in places
-        return whole, viable or whole
+        return _read(self.parts, text)
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _read(parts: tuple[Part, ...], text: str) -> tuple[bool, bool]:
+    """Whether a text is in the language of some parts, and whether it begins one that is."""
+    places, viable = {0}, False
+    for part in parts:
+        following: set[int] = set()
+        for place in places:
+            ends, within = part.ends(text, place)
+            following |= ends
+            viable |= within
+        places = following
+    whole = len(text) in places
+    return whole, viable or whole
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

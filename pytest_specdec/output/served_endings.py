@@ -8,13 +8,14 @@ return, so no model is needed here.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ..cases.prompts import Prompt
 from ..common.errors import RequestError
 from .differences import context_lines
 from .results import OutputResult, failed, passed, unchecked
-from .ties import parted
+from .ties import UNSTEADY, parted, unsteady
 
 if TYPE_CHECKING:
     from .text_server import ServedText, TextServer
@@ -48,6 +49,8 @@ def check_served_endings(
             whole_lines = context_lines(whole.text, found.text, names=names)
             lines = apart.lines if apart else whole_lines
             if fault != DIFFERS or apart is None:
+                if unsteady((partial(server.greedy, prompt, limit), whole)):
+                    return unchecked(NAME, f"prompt {row} {UNSTEADY}")
                 return failed(NAME, f"prompt {row}, {asked}: {fault}", lines)
             if apart.tie is None:
                 return unchecked(NAME, f"prompt {row}, {asked}: {fault}; {apart.doubt}")

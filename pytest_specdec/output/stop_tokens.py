@@ -6,12 +6,13 @@ Of servers that return token ids, the text without stops tells which tokens it h
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ..cases.prompts import Prompt
 from ..engines.servers.client import ServerError
 from .differences import token_lines
-from .ties import parted
+from .ties import UNSTEADY, parted, unsteady
 
 if TYPE_CHECKING:
     from .text_server import ServedText, TextServer
@@ -56,6 +57,8 @@ def check_stop_tokens(server: TextServer, prompts: tuple[Prompt, ...], limit: in
                 ignored += 1
             elif (result := _wrong(server, prompt, whole, found, stop)) is not None:
                 named = f"prompt {row}, stop token {stop}: "
+                if result.fault and unsteady((partial(server.greedy_ids, prompt, limit), whole)):
+                    return StopTokens(doubt=f"prompt {row} {UNSTEADY}")
                 return dataclasses.replace(
                     result,
                     fault=f"{named}{result.fault}" if result.fault else None,

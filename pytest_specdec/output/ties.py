@@ -16,7 +16,8 @@ TIE = 0.5
 """Nats between the two likeliest tokens up to which either may be chosen: four steps of a bfloat16
 logit between 16 and 32.
 """
-_AGAIN = 4
+UNSTEADY = "has two greedy texts in two equal requests; run on a server that nobody else uses"
+_AGAIN = 8
 """How often a pair of requests is sent again before they are called two different ones."""
 _BACK = 12
 """Characters before the first difference at which the differing token may begin."""

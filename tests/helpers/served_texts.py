@@ -195,11 +195,14 @@ class ToySpeculation:
 
     def _together(self) -> int:
         """How many requests are in the batch. With a defect of batches the first requests, one for
-        each prompt, are answered alone, and later ones wait until four are there.
+        each prompt, are answered alone, as many after them wait until four are there, and later
+        ones, which ask again, are alone.
         """
         with self._lock:
             self._seen += 1
-            alone = DEFECTS.get(self._defect) != "batches" or self._seen <= len(TEXTS)
+            alone = DEFECTS.get(self._defect) != "batches" or (
+                not len(TEXTS) < self._seen <= 2 * len(TEXTS)
+            )
         if alone:
             return 1
         self._four.wait(timeout=30)
