@@ -226,6 +226,11 @@ def test_a_damaged_part_is_refused(project, tmp_path: Path) -> None:
         (["--specdec-shard=5/4"], "*is not one of so many shards*"),
         (["--specdec-shard=1/2", "--specdec-engine=decode"], "*'decode' cannot be divided;*"),
         (["--specdec-shard=1/2", "--specdec-costs=measure"], "*name a file of costs*"),
+        (
+            ["--specdec-shard=1/2", "--specdec-tree=0 1 0.0", "--specdec-depth=0"],
+            "*trees of drafts are replayed in one process; leave --specdec-shard=1/2 out*",
+        ),
+        (["--specdec-shard=1/2", "--specdec-keep=hashes"], "*shards measure on texts that are*"),
     ],
 )
 def test_what_cannot_be_divided_is_refused(project, options: list[str], message: str) -> None:
