@@ -140,6 +140,7 @@ costs: $(READY)  ## time the embedded pairs again, on a quiet machine; then `pyt
 
 models: $(READY)  ## train the embedded models again: text and audio pairs, EAGLE-3 heads (about 100 minutes)
 	$(BIN)/python suites/models/build.py
+	$(BIN)/python suites/models/build_medusa.py
 	$(BIN)/python suites/models/build_audio.py
 	$(BIN)/python suites/models/build_eagle3.py
 

@@ -16,7 +16,7 @@ from .drafter import (
     ServedSpec,
     kind_of,
 )
-from .drafting import AS_TARGET, Drafting
+from .drafting import AS_TARGET, DraftSampling
 from .processors import ProcessorSpec
 from .rules import LOSSY_RULES as LOSSY_RULES
 from .rules import RULES as RULES
@@ -157,7 +157,7 @@ class Case:
     """Texts decoded at once, or requests to a server at once, where that is one of several sizes
     with a baseline each; None for as many as the engine decodes by itself.
     """
-    drafting: Drafting = AS_TARGET
+    drafting: DraftSampling = AS_TARGET
     """How drafts are drawn, where that is not as the target's tokens are."""
     tree: Tree | None = None
     """The tree of drafts of each round, whose depth `k` is then; None for chains."""

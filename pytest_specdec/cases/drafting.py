@@ -21,7 +21,7 @@ _FORMS = (
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Drafting:
+class DraftSampling:
     """How drafts are drawn. Without arguments they are drawn as the target's tokens are."""
 
     argmax: bool = False
@@ -38,12 +38,12 @@ class Drafting:
     @property
     def as_target(self) -> bool:
         """Whether drafts are drawn as the target's tokens are."""
-        return self == Drafting()
+        return self == DraftSampling()
 
     def sampling(self, target: Sampling) -> Sampling:
         """What drafts are drawn by where the target's tokens are drawn by `target`.
 
-        >>> Drafting(temperature=0.5, filtered=False).sampling(Sampling(1.0, 20, 0.9))
+        >>> DraftSampling(temperature=0.5, filtered=False).sampling(Sampling(1.0, 20, 0.9))
         Sampling(temperature=0.5, top_k=0, top_p=1.0)
         """
         if target.temperature == 0:
@@ -73,10 +73,10 @@ class Drafting:
         )
 
 
-AS_TARGET = Drafting()
+AS_TARGET = DraftSampling()
 
 
-def parse_drafting(given: str) -> Drafting:
+def parse_drafting(given: str) -> DraftSampling:
     """How drafts are drawn, from one of its forms. Raises RequestError for another.
 
     >>> parse_drafting("temperature=0.7,unfiltered").name
@@ -86,7 +86,7 @@ def parse_drafting(given: str) -> Drafting:
     longer = parts[-1] == _LONGER
     parts = parts[:-1] if longer else parts
     if parts == [_ARGMAX] or not parts:
-        return Drafting(argmax=bool(parts), longer_blocks=longer)
+        return DraftSampling(argmax=bool(parts), longer_blocks=longer)
     named = dict(part.partition("=")[::2] for part in parts)
     wrong = len(named) < len(parts) or not named.keys() <= {_UNFILTERED, _TEMPERATURE}
     temperature: float | None = None
@@ -98,22 +98,22 @@ def parse_drafting(given: str) -> Drafting:
         wrong = wrong or not 0 < (temperature or 0) < 1e3
     if wrong or named.get(_UNFILTERED):
         raise RequestError(f"drafts cannot be drawn by {given[:60]!r}; use {_FORMS}")
-    return Drafting(
+    return DraftSampling(
         filtered=_UNFILTERED not in named, temperature=temperature, longer_blocks=longer
     )
 
 
-def drafting_of(given: Drafting | str | None) -> Drafting:
+def drafting_of(given: DraftSampling | str | None) -> DraftSampling:
     """How drafts are drawn, as callers give it; None is as the target's tokens are."""
     if given is None:
         return AS_TARGET
     return parse_drafting(given) if isinstance(given, str) else given
 
 
-def effective(drafting: Drafting, sampling: Sampling) -> Drafting:
+def effective(drafting: DraftSampling, sampling: Sampling) -> DraftSampling:
     """The drafting, or `AS_TARGET` where it changes nothing beside the target's `sampling`: at
     temperature 0, without filters that could be left out, or at the target's own temperature.
     """
     if drafting.sampling(sampling) != sampling:
         return drafting
-    return Drafting(longer_blocks=True) if drafting.longer_blocks else AS_TARGET
+    return DraftSampling(longer_blocks=True) if drafting.longer_blocks else AS_TARGET

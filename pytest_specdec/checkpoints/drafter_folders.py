@@ -16,7 +16,7 @@ from ..cases.drafter import (
     DraftModelSpec,
     RegisteredSpec,
 )
-from ..cases.drafting import AS_TARGET, Drafting
+from ..cases.drafting import AS_TARGET, DraftSampling
 from ..common.errors import RequestError
 from .block_checks import block_drafts
 from .checkpoint import Checkpoint, folder_kind
@@ -88,7 +88,7 @@ def check_drafts(
     most: int | None,
     *,
     trained: bool = False,
-    drafting: Drafting = AS_TARGET,
+    drafting: DraftSampling = AS_TARGET,
 ) -> None:
     """Refuse more drafts in a round than a drafter can make, or was `trained` to make where it
     could make more, save where the `drafting` allows those. Raises RequestError.

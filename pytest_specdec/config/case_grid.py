@@ -20,7 +20,7 @@ from ..cases.drafter import (
     ServedSpec,
     parse_drafter,
 )
-from ..cases.drafting import AS_TARGET, Drafting, drafting_of, effective
+from ..cases.drafting import AS_TARGET, DraftSampling, drafting_of, effective
 from ..cases.processors import ProcessorSpec
 from ..cases.rules import is_replayable
 from ..checkpoints.drafter_folders import largest_k, recognised
@@ -141,7 +141,7 @@ def _texts(settings: Settings, marker: Marker, test_folder: Path) -> TextKey:
 
 def _drafting(
     settings: Settings, marker: Marker, texts: TextKey, drafter: DrafterSpec, engine: str
-) -> Drafting:
+) -> DraftSampling:
     """How drafts are drawn, where that changes their rounds. Raises RequestError for an engine
     whose drafter's probabilities are given.
     """

@@ -43,7 +43,7 @@ from .parsers import (
 
 if TYPE_CHECKING:
     from ..cases.case import JudgedRange
-    from ..cases.drafting import Drafting
+    from ..cases.drafting import DraftSampling
     from ..cases.processors import ProcessorSpec
     from ..cases.tree import Tree
 
@@ -142,7 +142,7 @@ PROCESSORS: Option[ProcessorSpec | None] = Option(
     marker="processors",
     narrows=True,
 )
-DRAFTING: Option[Drafting | None] = Option(
+DRAFTING: Option[DraftSampling | None] = Option(
     name="drafting",
     parser=drafting,
     metavar="HOW",

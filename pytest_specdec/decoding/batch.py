@@ -12,7 +12,7 @@ import torch
 
 from ..acceptance.rounds import Round
 from ..cases.case import Sampling
-from ..cases.drafting import AS_TARGET, Drafting
+from ..cases.drafting import AS_TARGET, DraftSampling
 from ..checkpoints.drafter_folders import check_drafts
 from .clock import Lap
 from .distributions import check_finite, likeliest, probabilities, sample
@@ -45,7 +45,7 @@ class DecodingPlan:
     """Drafting stops after a draft that the drafter found less likely than this."""
     processors: Processors | None = None
     """Logits processors of target and drafter."""
-    drafting: Drafting = AS_TARGET
+    drafting: DraftSampling = AS_TARGET
     """How drafts are drawn."""
 
 

@@ -12,7 +12,7 @@ import torch
 from ..acceptance.counts import Counts
 from ..acceptance.rounds import Round, counts_of_rounds
 from ..cases.case import Sampling, checked_rule
-from ..cases.drafting import Drafting, drafting_of
+from ..cases.drafting import DraftSampling, drafting_of
 from ..cases.texts import Text, texts_from_ids
 from ..common.errors import RequestError
 from .batch import BatchRow, DecodingPlan, run
@@ -71,7 +71,7 @@ def decode(
     confidence: float = 0.0,
     progress: Progress | None = None,
     processors: ProcessorSource = None,
-    drafting: Drafting | str | None = None,
+    drafting: DraftSampling | str | None = None,
 ) -> Decoded:
     """Decode speculatively after prompts and count every round.
 

@@ -20,7 +20,7 @@ from ..acceptance.counts import Counts
 from ..acceptance.renewal import End, expected_counts
 from ..acceptance.scores import Scores
 from ..cases.case import Sampling, checked_rule
-from ..cases.drafting import Drafting, drafting_of
+from ..cases.drafting import DraftSampling, drafting_of
 from ..cases.texts import Text
 from ..common.errors import MeasurementError
 from .drafters.registry import DrafterSource, loaded_pair
@@ -51,7 +51,7 @@ def replay(
     top_p: float = 1.0,
     end: End = "inside",
     processors: ProcessorSource = None,
-    drafting: Drafting | str | None = None,
+    drafting: DraftSampling | str | None = None,
 ) -> Counts:
     """Expected counts of speculative decoding on texts that the target has emitted; exact, without
     decoding.

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ..acceptance.scores import Scores
 from ..acceptance.text_origin import Origin, joined
 from ..cases.case import Sampling
-from ..cases.drafting import AS_TARGET, Drafting
+from ..cases.drafting import AS_TARGET, DraftSampling
 from ..cases.texts import Text
 from ..checkpoints.drafter_folders import check_drafts
 from .distributions import (
@@ -57,7 +57,7 @@ class DrafterPlan:
     """Largest k; the only one where k decides all drafts (`Drafter.whole_blocks`)."""
     rules: tuple[str, ...] = ("rejection",)
     """Verification rules of its cases."""
-    drafting: Drafting = AS_TARGET
+    drafting: DraftSampling = AS_TARGET
     """How its drafts are drawn."""
 
 

@@ -7,7 +7,7 @@ import pytest
 from pytest_specdec.cases.case import Sampling
 from pytest_specdec.cases.drafting import (
     AS_TARGET,
-    Drafting,
+    DraftSampling,
     drafting_of,
     effective,
     parse_drafting,
@@ -69,4 +69,4 @@ def test_what_changes_no_round_is_as_the_target(given: str, target: Sampling) ->
     assert effective(parse_drafting(given), target) is AS_TARGET
     assert drafting_of(None).as_target
     assert AS_TARGET.name == str(AS_TARGET) == ""
-    assert Drafting() == AS_TARGET
+    assert DraftSampling() == AS_TARGET

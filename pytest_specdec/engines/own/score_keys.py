@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from ...cases.case import Case
 from ...cases.drafter import DrafterSpec
-from ...cases.drafting import Drafting
+from ...cases.drafting import DraftSampling
 from ...decoding.drafters.registry import drafts_whole_blocks
 
-ScoresKey = tuple[DrafterSpec, int | None, Drafting, int | None]
+ScoresKey = tuple[DrafterSpec, int | None, DraftSampling, int | None]
 """Drafter, the depth where each depth needs scores of its own, how drafts are drawn, and the k
 where each k does.
 """
