@@ -40,6 +40,7 @@ DRAFTERS = {
     "own heads, last one reused": (OWN_HEADS, 1),
     "EAGLE-3 head": (str(EMBEDDED / "text-eagle3"), 0),
     "Medusa heads": (str(EMBEDDED / "text-medusa"), 0),
+    "DFlash drafter": (str(EMBEDDED / "text-dflash"), 0),
     "prompt lookup": (LOOKUP, 0),
 }
 IN_ORDER = {"suffix decoding": (SUFFIX, 0)}
