@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import collections
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -57,7 +57,7 @@ def checks(server: Any, other: Any) -> dict[str, Callable[[], OutputResult]]:
     }
 
 
-def of_letters(seeds: range) -> dict[str, collections.Counter[str]]:
+def of_letters(seeds: Iterable[int]) -> dict[str, collections.Counter[str]]:
     """Outcomes of each check on the right servers of some seeds."""
     found: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
     for seed in seeds:
