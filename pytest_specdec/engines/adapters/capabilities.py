@@ -48,11 +48,7 @@ def check_capabilities(
             f"{name} decodes one text at a time here, not {case.batch}; use --specdec-batch=1, or "
             "start its server and name that by --specdec-url"
         )
-    if case.tree is not None and not (able.trees and isinstance(case.tree, DynamicTree)):
-        raise UnsupportedError(
-            f"{name} drafts no trees like {case.tree} here; use --specdec-engine=replay or decode, "
-            "or leave --specdec-tree out"
-        )
+    _check_tree(name, able, case)
     if case.temperature > 0 and not able.samples:
         raise UnsupportedError(f"{name} decodes greedily here; use --specdec-temperature=0")
     if case.temperature > 0 and (sampling.top_k or sampling.top_p < 1) and not able.filters:
@@ -82,3 +78,12 @@ def check_capabilities(
                 "MTP layers, not with "
                 f"{case.depth}; use --specdec-depth={layers}"
             )
+
+
+def _check_tree(name: str, able: Capabilities, case: Case) -> None:
+    """Refuse a tree of drafts that an engine does not grow. Raises UnsupportedError."""
+    if case.tree is not None and not (able.trees and isinstance(case.tree, DynamicTree)):
+        raise UnsupportedError(
+            f"{name} drafts no trees like {case.tree} here; use --specdec-engine=replay or decode, "
+            "or leave --specdec-tree out"
+        )
