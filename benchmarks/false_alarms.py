@@ -3,7 +3,8 @@
     python benchmarks/false_alarms.py [--runs 100] [--workers 0,2] [--busy 2] [--until 18:30]
 
 Each run is a new process of pytest, once for each number of xdist workers in turn (0 is none).
-`--busy` processes compute beside it. Figures are printed after each run, so that one that is stopped
+Words that are no options of
+this script are pytest's; without any it is the main job, `suites/`. `--busy` processes compute beside it. Figures are printed after each run, so that one that is stopped
 has said how far it came; failed runs end with their last lines. Exit status 1 where one failed.
 """
 
@@ -28,12 +29,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("suites", nargs="*", default=["suites/"], metavar="SUITES")
     parser.add_argument("--runs", type=int, default=100, help="of each number of workers")
     parser.add_argument("--workers", default="0,2")
     parser.add_argument("--busy", type=int, default=2)
     parser.add_argument("--until", help="HH:MM, after which no run begins")
-    asked = parser.parse_args()
+    asked, given = parser.parse_known_args()
     done, failed = Counter[int](), Counter[int]()
     with computing(asked.busy):
         for _ in range(asked.runs):
@@ -43,7 +43,7 @@ def main() -> int:
                 start = time.perf_counter()
                 command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
                 ended = subprocess.run(
-                    [*command, "--specdec-k=8", f"-n{workers}", *asked.suites],
+                    [*command, "--specdec-k=8", f"-n{workers}", *(given or ["suites/"])],
                     cwd=ROOT,
                     capture_output=True,
                     text=True,

@@ -635,13 +635,13 @@ def main() -> int:
                 f"{kind.name:24}{asked.mutants:8}{result.refused:9}{result.accepted:9}{result.slowest * 1e3:7.0f} ms{found:7}",
                 flush=True,
             )
+            for fault in result.faults[:20]:
+                print(fault, flush=True)
             faults += result.faults
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
     if most > MEMORY:
         faults.append(f"{most} MiB of memory")
     print(f"{total} mutants, {len(faults)} faults, {most} MiB of memory at most")
-    for fault in faults[:60]:
-        print(fault)
     return 1 if faults else 0
 
 

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from ..common.limits import MOST_BATCH, MOST_DEPTH, MOST_K
-from .ranges import Count, NewTokens, NotNegative, Share, TokenId
+from .ranges import NewTokens, NotNegative, Share, Temperature, TokenId
 
 
 class Conditions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -21,7 +21,7 @@ class Conditions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     drafter: str
     engine: str
     rule: str
-    temperature: Count | None
+    temperature: Temperature | None
     top_k: TokenId | None
     top_p: Share | None
     new_tokens: NewTokens | None

@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from .ranges import Count, NewTokens, Seed, Share, TokenId
+from .ranges import NewTokens, Seed, Share, Temperature, TokenId
 
 
 class TextSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -18,7 +18,7 @@ class TextSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     tokenizer: str
     template: str | None
     new_tokens: NewTokens
-    temperature: Count
+    temperature: Temperature
     seed: Seed
     texts: dict[str, tuple[TokenId, ...]]
     top_k: TokenId = 0
