@@ -27,8 +27,9 @@ exit status:
   2  an error
   3  nothing was checked, or not what --require names
 
-URL alone checks endings, batches, streams and tool calls. --reference or
---target adds the texts, --k the counters, --draft the oracle.
+URL alone checks endings, batches, streams, tool calls and constraints.
+--reference or --target adds the texts, --k the counters, --draft the oracle,
+--k and --soak N acceptance against request number.
 """
 ENGINES = {"vllm": "vllm", "sglang": "sglang", "llamacpp": "llama-cpp"}
 """Names of engines, by the owner that a server's /v1/models names."""
