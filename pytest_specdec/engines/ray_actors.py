@@ -231,15 +231,23 @@ class RayExecutor:
                 del actor.units[ref]
                 yield actor, unit, result
 
+    def close(self) -> None:
+        """Free what the actors hold; the end of the process does it, too."""
+        while self._actors:
+            self._drop(self._actors[0])
+
     def _replace(self, actor: Actor) -> None:
         """Start another actor in the place of one that died."""
+        self._drop(actor)
+        self._actors.append(self._new_actor())
+
+    def _drop(self, actor: Actor) -> None:
         import ray
         from ray.util.placement_group import remove_placement_group
 
         self._actors.remove(actor)
         ray.kill(actor.handle)
         remove_placement_group(actor.group)
-        self._actors.append(self._new_actor())
 
     def _check_attempts(
         self, label: str, lost: list[int], attempts: collections.Counter[int]

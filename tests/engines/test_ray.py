@@ -50,9 +50,11 @@ def cluster() -> Iterator[Any]:
 
 
 @pytest.fixture
-def executor(cluster: Any) -> RayExecutor:
+def executor(cluster: Any) -> Iterator[RayExecutor]:
     models = functools.partial(ModelPool, "cpu")
-    return RayExecutor(models(), models, cluster.address)
+    made = RayExecutor(models(), models, cluster.address)
+    yield made
+    made.close()
 
 
 @pytest.fixture
