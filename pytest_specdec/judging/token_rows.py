@@ -12,12 +12,13 @@ import numpy as np
 
 from ..acceptance.counts import Array, Counts
 from ..acceptance.renewal import AcceptanceField
+from ..acceptance.scores import Scores
 from ..acceptance.token_acceptance import decoded, token_acceptance
 from ..baselines.store import BaselineStore
 from ..common.errors import BaselineError
 from ..engines.protocol import Engine, Measurement
 from ..records.measured import MeasuredCase
-from ..report.row import ContextRow, ShownToken, TokenTextRow, plain
+from ..report.row import ContextRow, Number, ShownToken, TokenTextRow, plain
 from .comparison import Run
 
 _TEXTS = 3
@@ -42,33 +43,18 @@ def token_texts(
     if measurement.scores is None or measurement.texts is None or run.case.judged is not None:
         return []
     scores, field = measurement.scores(), measurement.scores().field(run.case.rule)
-    accept, earlier = token_acceptance(field, 0), _earlier(run, before, store)
-    target, draft = np.exp(scores.target), np.exp(scores.draft[:, 0])
+    earlier, texts = _earlier(run, before, store), measurement.texts.texts
     places = {prompt: row for row, prompt in enumerate(field.prompts)}
     categories = dict(zip(run.counts.prompts, run.counts.categories, strict=True))
     rows = []
     for prompt, now, old in _fallen(run.counts, before):
         if prompt not in places:
             continue
-        row = places[prompt]
-        start, end = int(field.starts[row]), int(field.lengths[row])
-        end = min(end, start + _MOST_TOKENS)
-        count = len(accept[prompt])
-        ids = measurement.texts.texts[prompt]
-        first = len(ids) - count
-        shown = ids[: first + end - start]
-        words = engine.models.words(run.case, shown)
-        values = zip(
-            accept[prompt][: end - start].tolist(),
-            target[row, start:end].tolist(),
-            draft[row, start:end].tolist(),
-            [*earlier.get(prompt, [])[: end - start], *[None] * (end - start)],
-            strict=False,
-        )
-        undrafted = [
-            ShownToken(text=word, target=None, draft=None, accept=None, before=None)
-            for word in words[:first]
-        ]
+        values = _values(scores, field, places[prompt], earlier.get(prompt))
+        ids = texts[prompt]
+        undrafted = len(ids) - len(values)
+        shown = [*[(None, None, None, None)] * undrafted, *values][:_MOST_TOKENS]
+        words = engine.models.words(run.case, ids[: len(shown)])
         rows.append(
             TokenTextRow(
                 prompt=names.get(prompt, prompt),
@@ -76,22 +62,28 @@ def token_texts(
                 length=plain(now),
                 before=plain(old),
                 tokens=[
-                    *undrafted,
-                    *(
-                        ShownToken(
-                            text=word,
-                            target=plain(p),
-                            draft=plain(q),
-                            accept=plain(chance),
-                            before=past,
-                        )
-                        for word, (chance, p, q, past) in zip(words[first:], values, strict=False)
-                    ),
+                    ShownToken(text=word, target=p, draft=q, accept=accept, before=past)
+                    for word, (p, q, accept, past) in zip(words, shown, strict=True)
                 ],
                 more=len(ids) - len(shown),
             )
         )
     return rows
+
+
+def _values(
+    scores: Scores, field: AcceptanceField, row: int, earlier: list[float] | None
+) -> list[tuple[Number, Number, Number, Number]]:
+    """p, q, acceptance now and before of each token of a text that head 0 can draft."""
+    span = slice(int(field.starts[row]), int(field.lengths[row]))
+    target = np.exp(scores.target[row, span]).tolist()
+    draft = np.exp(scores.draft[row, 0, span]).tolist()
+    accept = np.minimum(field.accept[row, 0, span], 1.0).tolist()
+    past: list[Number] = [None] * len(accept) if earlier is None else [*earlier]
+    return [
+        (plain(p), plain(q), plain(chance), old)
+        for p, q, chance, old in zip(target, draft, accept, past, strict=True)
+    ]
 
 
 def contexts(run: Run, before: MeasuredCase | None, store: BaselineStore) -> list[ContextRow]:
