@@ -293,7 +293,7 @@ same-again: $(READY)  ## sessions whose reports are byte-identical, apart from t
 	$(BIN)/python benchmarks/same_again.py
 
 $(VENV)/.audit: $(READY)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check pip-audit pip-licenses detect-secrets cyclonedx-bom build hatchling
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check pip-audit cyclonedx-bom build hatchling hatch-vcs packaging
 	touch $@
 
 audit: $(VENV)/.audit  ## advisories, licences and secrets
