@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-CHECKPOINTS = [HERE.parents[1] / "smollm2" / "models" / name for name in ("target", "exit-20")]
+NAMES = ("target", "exit-20", "eagle3")
+CHECKPOINTS = [HERE.parents[1] / "smollm2" / "models" / name for name in NAMES]
 
 
 def is_named(config: pytest.Config) -> bool:
@@ -21,7 +22,8 @@ def is_named(config: pytest.Config) -> bool:
 def pytest_configure(config: pytest.Config) -> None:
     if is_named(config) and not all(folder.is_dir() for folder in CHECKPOINTS):
         raise pytest.UsageError(
-            "suites/engines/smollm2 has no checkpoints; run: python suites/smollm2/build.py exit-20"
+            "suites/engines/smollm2 has no checkpoints; run: python suites/smollm2/build.py exit-20 "
+            "eagle3"
         )
 
 

@@ -1,4 +1,5 @@
-"""A real engine on SmolLM2-135M-Instruct, with its own first 20 of 30 layers as the draft model.
+"""A real engine on SmolLM2-135M-Instruct, with its own first 20 of 30 layers, prompt lookup, or the
+trained EAGLE-3 head as the drafter.
 
 `make engines-smollm2` makes the checkpoints and each engine's form of them, asks every engine, and
 writes what it finds into docs/real-model.md. The prompts are the first three of each category.
@@ -16,6 +17,7 @@ TARGET = {
     "prompt_limit": 24,
 }
 EARLY_EXIT = {"drafter": "../../smollm2/models/exit-20", "k": 3, **TARGET}
+EAGLE3 = {"drafter": "../../smollm2/models/eagle3", "k": 3, **TARGET}
 
 
 class Engine:
@@ -69,3 +71,15 @@ class TestSampling(Engine):
 @pytest.mark.specdec(drafter="prompt-lookup", k=3, temperature=0, **TARGET)
 class TestPromptLookup(Engine):
     """Drafts are copied from the prompt and the answer."""
+
+
+@pytest.mark.usefixtures("specdec_supported")
+@pytest.mark.specdec(temperature=0, **EAGLE3)
+class TestEagle3Greedy(Engine):
+    """The trained head, on engines that draft with such heads."""
+
+
+@pytest.mark.usefixtures("samples", "specdec_supported")
+@pytest.mark.specdec(temperature=1.0, **EAGLE3)
+class TestEagle3Sampling(Engine):
+    """Its q is 0 for two tokens of three."""
