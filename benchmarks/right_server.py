@@ -15,7 +15,7 @@ import numpy as np
 from pytest_specdec.cases.prompts import Prompt
 from pytest_specdec.output.constraints import CONSTRAINTS
 from pytest_specdec.output.json_answers import SCHEMA
-from pytest_specdec.output.languages import TokenRow
+from pytest_specdec.output.languages import ServedToken
 from pytest_specdec.output.text_server import ServedText, ToolCall
 
 PIECES = [
@@ -121,7 +121,7 @@ class RightServer:
             }
             text = json.dumps(values, ensure_ascii=False, indent=int(rng.integers(0, 3)) or None)
             return self._answer(text.encode(), "stop", len(text), stream)
-        text, found = "", list[TokenRow]()
+        text, found = "", list[ServedToken]()
         letters = [chr(code) for code in range(32, 127)]
         while not wanted.language.holds(text) or rng.random() < 0.5:
             allowed = [letter for letter in letters if wanted.language.viable(text + letter)]
@@ -130,7 +130,7 @@ class RightServer:
             chosen = str(rng.choice(allowed))
             likeliest = {letter: -3.0 - rng.random() for letter in rng.choice(letters, 6)}
             likeliest = {one: value for one, value in likeliest.items() if one not in allowed}
-            found.append(TokenRow(token=chosen, likeliest={**likeliest, chosen: -4.5}))
+            found.append(ServedToken(token=chosen, likeliest={**likeliest, chosen: -4.5}))
             text += chosen
         answer = self._answer(text.encode(), "stop", len(text), stream)
         shown = tuple(found) if rows and self._logprobs and " " in text else None

@@ -44,6 +44,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("url", metavar="URL", help="the server, for example http://localhost:8000")
     _add_models(parser)
     _add_requests(parser)
+    _add_soak(parser)
     parser.add_argument(
         "--require",
         action="append",
@@ -113,20 +114,6 @@ def _add_requests(parser: argparse.ArgumentParser) -> None:
         help="requests at once whose texts are compared (default %(default)s)",
     )
     parser.add_argument(
-        "--soak",
-        type=whole_number(FEWEST_SOAK, MOST_SOAK),
-        metavar="N",
-        help="ask N times more, and judge acceptance against request number; needs --k (default: "
-        "no soak)",
-    )
-    parser.add_argument(
-        "--soak-minutes",
-        type=whole_number(1, 24 * 60),
-        default=60,
-        metavar="M",
-        help="end the soak after M minutes (default %(default)s)",
-    )
-    parser.add_argument(
         "--seed",
         type=whole_number(0),
         default=0,
@@ -139,6 +126,23 @@ def _add_requests(parser: argparse.ArgumentParser) -> None:
         default=0.001,
         metavar="A",
         help="probability that the sampled texts of a right engine fail (default %(default)s)",
+    )
+
+
+def _add_soak(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--soak",
+        type=whole_number(FEWEST_SOAK, MOST_SOAK),
+        metavar="N",
+        help="ask N times more, and judge acceptance against request number; needs --k (default: "
+        "no soak)",
+    )
+    parser.add_argument(
+        "--soak-minutes",
+        type=whole_number(1, 24 * 60),
+        default=60,
+        metavar="M",
+        help="end the soak after M minutes (default %(default)s)",
     )
 
 

@@ -18,7 +18,7 @@ from ..cases.prompts import Prompt
 from ..engines.servers.client import ServerError
 from .differences import context_lines, first_difference, shown_around
 from .json_answers import SCHEMA, begins_answer, schema_fault
-from .languages import LANGUAGES, Language, TokenRow, judged_rows, tied
+from .languages import LANGUAGES, Language, ServedToken, judged_rows, tied
 from .results import OutputResult, failed, passed, unchecked
 from .streams import stream_fault
 from .ties import TIE, unsteady
@@ -205,7 +205,7 @@ def _without(text: ServedText, end: str) -> ServedText:
     if not end or text.finish != "stop" or not text.text.endswith(end):
         return text
     shorter = text.text.removesuffix(end)
-    kept, length = list[TokenRow](), 0
+    kept, length = list[ServedToken](), 0
     for row in text.rows or ():
         if length >= len(shorter):
             break

@@ -110,7 +110,7 @@ def _read(parts: tuple[Part, ...], text: str) -> tuple[bool, bool]:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TokenRow:
+class ServedToken:
     """One new token of a text: its letters, and the log-probabilities of the likeliest tokens at
     its place.
     """
@@ -143,7 +143,7 @@ LANGUAGES: dict[str, Language] = {
 
 
 def judged_rows(
-    language: Language, rows: Sequence[TokenRow], tolerance: float
+    language: Language, rows: Sequence[ServedToken], tolerance: float
 ) -> tuple[int, tuple[int, str] | None]:
     """How many tokens could be judged, and the first that is not the likeliest one that its row of
     the mask allows, with the reason; None where all are. `tolerance` is in nats.
@@ -170,7 +170,7 @@ def judged_rows(
     return judged, None
 
 
-def tied(language: Language, rows: Sequence[TokenRow], other: str, tolerance: float) -> bool:
+def tied(language: Language, rows: Sequence[ServedToken], other: str, tolerance: float) -> bool:
     """Whether another text of the language parts from the rows where a token of it is about as
     likely.
     """
@@ -187,6 +187,6 @@ def tied(language: Language, rows: Sequence[TokenRow], other: str, tolerance: fl
     return False
 
 
-def _best_allowed(language: Language, written: str, row: TokenRow) -> str | None:
+def _best_allowed(language: Language, written: str, row: ServedToken) -> str | None:
     allowed = [token for token in row.likeliest if token and language.viable(written + token)]
     return max(allowed, key=row.likeliest.__getitem__, default=None)

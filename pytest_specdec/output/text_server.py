@@ -16,7 +16,7 @@ from ..common.errors import MeasurementError
 from ..common.printable import KEY
 from ..engines.servers.client import Client, ServerError
 from ..engines.servers.logprob_servers import Card, served_model
-from .languages import TokenRow
+from .languages import ServedToken
 
 _TOP = 20
 """Likeliest tokens that are asked for at each place: as many as vLLM gives by default."""
@@ -80,7 +80,7 @@ class ServedText:
     calls: tuple[ToolCall, ...] = ()
     ids: tuple[int, ...] | None = None
     """New token ids, where they were asked for and are served."""
-    rows: tuple[TokenRow, ...] | None = None
+    rows: tuple[ServedToken, ...] | None = None
     """Its tokens with the likeliest ones at each place, where they were asked for and make the
     text.
     """
@@ -263,11 +263,11 @@ def _joined(events: Sequence[_Answer], where: str) -> ServedText:
     )
 
 
-def _rows(logprobs: Mapping[str, Any] | None, text: str) -> tuple[TokenRow, ...] | None:
+def _rows(logprobs: Mapping[str, Any] | None, text: str) -> tuple[ServedToken, ...] | None:
     """The rows whose tokens make the text; None where they do not, or where they may lack the
     spaces before words, as single tokens of some tokenizers do.
     """
-    rows: list[TokenRow] = []
+    rows: list[ServedToken] = []
     for row in _all_rows(logprobs or {}):
         if len("".join(known.token for known in rows)) >= len(text):
             break
@@ -276,19 +276,19 @@ def _rows(logprobs: Mapping[str, Any] | None, text: str) -> tuple[TokenRow, ...]
     return tuple(rows) if joined == text and " " in text else None
 
 
-def _all_rows(logprobs: Mapping[str, Any]) -> Iterator[TokenRow]:
+def _all_rows(logprobs: Mapping[str, Any]) -> Iterator[ServedToken]:
     """The tokens in either form that servers use; none in any other."""
     tokens, tops, content = (logprobs.get(name) for name in ("tokens", "top_logprobs", "content"))
     if isinstance(tokens, list) and isinstance(tops, list):
         for token, top in zip(tokens, tops, strict=False):
             if isinstance(token, str) and isinstance(top, dict):
-                yield TokenRow(token=token, likeliest=_numbers(top.items()))
+                yield ServedToken(token=token, likeliest=_numbers(top.items()))
     elif isinstance(content, list):
         for entry in content:
             if isinstance(entry, dict) and isinstance(entry.get("token"), str):
                 listed = entry.get("top_logprobs") or ()
                 pairs = [(top.get("token"), top.get("logprob")) for top in listed]
-                yield TokenRow(token=entry["token"], likeliest=_numbers(pairs))
+                yield ServedToken(token=entry["token"], likeliest=_numbers(pairs))
 
 
 def _numbers(pairs: Iterable[tuple[Any, Any]]) -> dict[str, float]:

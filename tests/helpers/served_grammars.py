@@ -15,7 +15,7 @@ from typing import Any
 
 from pytest_specdec.output.constraints import CONSTRAINTS
 from pytest_specdec.output.json_answers import _object
-from pytest_specdec.output.languages import Language, TokenRow
+from pytest_specdec.output.languages import Language, ServedToken
 
 K = 3
 END = "</s>"
@@ -128,7 +128,7 @@ def _verified(
     return emitted
 
 
-def rows_of(prompt: str, tokens: Sequence[str], top: int) -> list[TokenRow]:
+def rows_of(prompt: str, tokens: Sequence[str], top: int) -> list[ServedToken]:
     """The served log-probabilities, without masks."""
     rows, text = [], ""
     for token in tokens:
@@ -136,7 +136,7 @@ def rows_of(prompt: str, tokens: Sequence[str], top: int) -> list[TokenRow]:
         total = math.log(sum(map(math.exp, scores.values())))
         best = sorted(scores, key=scores.__getitem__, reverse=True)[:top]
         shown = {name: scores[name] - total for name in {*best, token}}
-        rows.append(TokenRow(token=token, likeliest=shown))
+        rows.append(ServedToken(token=token, likeliest=shown))
         text += token
     return rows
 

@@ -22,7 +22,7 @@ from pytest_specdec.output.constraints import (
     constrained_texts,
 )
 from pytest_specdec.output.json_answers import begins_answer, schema_fault
-from pytest_specdec.output.languages import LANGUAGES, TokenRow, judged_rows, tied
+from pytest_specdec.output.languages import LANGUAGES, ServedToken, judged_rows, tied
 from pytest_specdec.output.results import CheckOutcome, OutputResult
 from pytest_specdec.output.text_server import ServedText, TextServer
 
@@ -104,8 +104,8 @@ def test_a_server_that_refuses_grammars_is_not_checked() -> None:
     assert "start the server with a grammar backend" in result.words
 
 
-def row(token: str, **likeliest: float) -> TokenRow:
-    return TokenRow(token=token, likeliest=likeliest)
+def row(token: str, **likeliest: float) -> ServedToken:
+    return ServedToken(token=token, likeliest=likeliest)
 
 
 def test_rows_are_judged_where_several_letters_may_follow() -> None:
