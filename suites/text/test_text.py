@@ -14,10 +14,6 @@ HEAD = {
     "depth": [0],
 }
 """An EAGLE-3 head, without the costs of the draft model."""
-MEDUSA = HEAD | {"k": [1, 2, 3, 4]}
-"""Medusa heads, one for each draft token."""
-BLOCKS = {"target": PAIR["target"], "prompts": PAIR["prompts"], "k": [3, 7], "depth": [0]}
-"""A block drafter, trained with blocks of 7 drafts: each k is a block of its own."""
 GRID = {"k": [4, 8, 12, 16], "depth": [0, 1, 2, 3]}
 
 
@@ -49,32 +45,6 @@ def test_eagle3_head(specdec_run, specdec_baseline):
 
 @pytest.mark.specdec(drafter="../models/text-eagle3", temperature=0, **HEAD)
 def test_eagle3_head_greedy(specdec_run, specdec_baseline):
-    assert specdec_run == specdec_baseline
-
-
-@pytest.mark.specdec(drafter="../models/text-medusa", temperature=1.0, **MEDUSA)
-def test_medusa_heads(specdec_run, specdec_baseline):
-    assert specdec_run == specdec_baseline
-
-
-@pytest.mark.specdec(drafter="../models/text-medusa", temperature=0, **MEDUSA)
-def test_medusa_heads_greedy(specdec_run, specdec_baseline):
-    assert specdec_run == specdec_baseline
-
-
-@pytest.mark.specdec(drafter="../models/text-medusa", temperature=1.0, drafting="argmax", **MEDUSA)
-def test_medusa_heads_drafting_as_vllm(specdec_run, specdec_baseline):
-    """Arg-max drafts with one-hot q."""
-    assert specdec_run == specdec_baseline
-
-
-@pytest.mark.specdec(drafter="../models/text-dflash", temperature=1.0, **BLOCKS)
-def test_dflash_drafter(specdec_run, specdec_baseline):
-    assert specdec_run == specdec_baseline
-
-
-@pytest.mark.specdec(drafter="../models/text-dflash", temperature=0, **BLOCKS)
-def test_dflash_drafter_greedy(specdec_run, specdec_baseline):
     assert specdec_run == specdec_baseline
 
 
