@@ -1,6 +1,6 @@
-"""Heads and a block drafter for the embedded target, gated against `baselines/heads/`: Medusa heads,
-and a DFlash drafter. They draft fewer tokens than the main job's k, so run them with their own:
-`pytest suites/heads`.
+"""Medusa heads and a DFlash drafter for the embedded target, against `baselines/heads/`.
+
+They draft fewer tokens than the main job's k, so run them with their own: `pytest suites/heads`.
 """
 
 import pytest

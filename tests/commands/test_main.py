@@ -58,6 +58,11 @@ def test_every_option_of_pytest_with_a_value_that_it_has_by_itself_names_it() ->
         "processors",
         "accumulate",
         "report",
+        "tree",
+        "shard",
+        "ray",
+        "ray-gpus",
+        "offload",
     }  # none unless given
 
 

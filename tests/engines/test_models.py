@@ -23,9 +23,9 @@ from pytest_specdec.engines.external import ExternalEngine
 from pytest_specdec.engines.fingerprints import template_of
 from pytest_specdec.engines.model_checks import conformance
 from pytest_specdec.engines.models import ModelPool
+from pytest_specdec.engines.own import replay_engine
 from pytest_specdec.engines.own.decode_engine import DecodeEngine
 from pytest_specdec.engines.own.replay_engine import ReplayEngine
-from pytest_specdec.lossless.texts import conformance as texts_judged
 
 
 @pytest.fixture
@@ -54,10 +54,10 @@ def test_texts_that_cases_share_are_judged_once(
     case: Case, models: ModelPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = []
-    whole = texts_judged.conformance
+    whole = replay_engine.judged
     monkeypatch.setattr(
-        texts_judged,
-        "conformance",
+        replay_engine,
+        "judged",
         lambda *args, **named: calls.append(args) or whole(*args, **named),
     )
     cases = grid(case, (4, 0), (8, 0), (4, 2), (8, 2))

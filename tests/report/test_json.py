@@ -12,12 +12,12 @@ from report.test_text import cell
 
 from pytest_specdec.report.attachments import Attachment, attachment_rows
 from pytest_specdec.report.json import SCHEMA, render
-from pytest_specdec.report.row import SEVERITY, plain, worse
+from pytest_specdec.report.row import HTML_ONLY, SEVERITY, plain, worse
 
 
 def test_rows_come_back_as_they_were() -> None:
     data = json.loads(render([row()]))
-    silent = {name: value for name, value in row().items() if name != "attachments"}
+    silent = {name: value for name, value in row().items() if name not in HTML_ONLY}
     assert data == {"schema": SCHEMA, "cases": [silent]}
 
 

@@ -22,8 +22,8 @@ def is_named(config: pytest.Config) -> bool:
 def pytest_configure(config: pytest.Config) -> None:
     if is_named(config) and not all(folder.is_dir() for folder in CHECKPOINTS):
         raise pytest.UsageError(
-            "suites/engines/smollm2 has no checkpoints; run: python suites/smollm2/build.py exit-20 "
-            "eagle3"
+            "suites/engines/smollm2 has no checkpoints; run: "
+            "python suites/smollm2/build.py exit-20 eagle3"
         )
 
 
