@@ -112,6 +112,8 @@ def best_tree(
     """
     if nodes < 1 or max_depth < 1 or width < 1:
         raise RequestError("a tree has at least one node, level and child; ask for some")
+    if not texts:
+        raise RequestError("there is no text to replay; pass at least one")
     rule = checked_tree_rule(None, StaticTree.chain(1, children), temperature)
     model, drafting = loaded_pair(target, drafter, depth)
     sampling = Sampling(temperature, top_k, top_p)

@@ -135,6 +135,8 @@ def tree_fields(
     for pair in pairs:
         if (problem := not_replayable_tree(pair.rule, pair.tree)) is not None:
             raise RequestError(f"{problem}; use --specdec-engine=decode")
+    if not texts:
+        raise RequestError("there is no text to replay; pass at least one")
     check_context([target, *drafter.models], max(len(text.ids) for text in texts))
     check_tokens([target, *drafter.models], texts)
     longest = max(len(text.ids) for text in texts)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
 from hypothesis import strategies as st
 
@@ -21,6 +23,8 @@ from .tree_rounds import DraftProbs, TreeRound, TreeSampler
 
 MOST_DRAFTED = 100
 """Trees of drafts of one round at most."""
+MOST_NODES_OF_EVERY_SHAPE = 4
+"""Trees of up to so many nodes are tried in every shape: 33 of up to 4 nodes."""
 
 
 def assert_lossless_tree(
@@ -36,11 +40,13 @@ def assert_lossless_tree(
     seed: int = 0,
 ) -> LosslessResult:
     """Raise AssertionError unless the tokens that a sampler of trees emits follow the target's
-    joint distribution, whatever the target's p, the drafter's q, the tree's shape and its drafts
-    are.
+    joint distribution.
 
-    Every draw of the drafts and of the sampler is followed, so any bias beyond rounding is seen.
-    The sampler must also leave its arguments as they are and emit tokens of the vocabulary.
+    Every draw of the drafts and of the sampler is followed, so any bias beyond rounding is seen
+    where it is tried: on `max_examples` trees and distributions that are searched for one, and on
+    every shape of up to 4 nodes, as many as `max_examples`, with fixed distributions. A fault of
+    larger trees alone takes a larger `nodes`. The sampler must also leave its arguments as they are
+    and emit tokens of the vocabulary.
 
     Parameters
     ----------
@@ -64,7 +70,7 @@ def assert_lossless_tree(
     arrays, dtype
         How the sampler is called, see `assert_lossless`.
     max_examples
-        Trees to try, each with distributions of its own.
+        Trees to search, each with distributions of its own.
     seed
         Of the examples.
 
@@ -112,6 +118,8 @@ def assert_lossless_tree(
             "1 and 1"
         )
     ways = (children,) if isinstance(children, str) else tuple(children)
+    if not ways:
+        raise RequestError("no way of drafting children is given; leave `children` out for all")
     for way in ways:
         check_children(way)
     sampler = TreeSampler(verify, arrays, dtype, draft_probs)
@@ -120,6 +128,9 @@ def assert_lossless_tree(
     found = smallest(
         strategy, lambda given: repeats.wrong(sampler, given) is not None, max_examples, seed
     )
+    if found is None:
+        shapes = itertools.islice(_every_shape(vocab_size, nodes, ways, seed), max_examples)
+        found = next((given for given in shapes if repeats.wrong(sampler, given)), None)
     if found is not None:
         fault = _wrong(sampler, found, REPEATS)
         assert fault is not None
@@ -191,6 +202,21 @@ def _rounds(children: Children, vocab_size: int, nodes: int) -> st.SearchStrateg
         return TreeRound(turns(target), turns(draft), StaticTree(shape, children))
 
     return st.builds(built, parents, rows)
+
+
+def _every_shape(
+    vocab_size: int, nodes: int, children: Sequence[Children], seed: int
+) -> Iterator[TreeRound]:
+    """Every tree of up to 4 nodes with children of each kind, the largest first."""
+    rng = np.random.default_rng(seed)
+    for size in range(min(nodes, MOST_NODES_OF_EVERY_SHAPE), 0, -1):
+        shapes = itertools.product(*(range(-1, node) for node in range(size)))
+        for shape, way in itertools.product(shapes, children):
+            tokens = vocab_size
+            while way != "top-k" and tokens**size > MOST_DRAFTED:
+                tokens -= 1
+            rows = [tuple(map(float, row)) for row in rng.dirichlet(np.ones(tokens), size=6)]
+            yield TreeRound(turns(rows[:3]), turns(rows[3:]), StaticTree(shape, way))
 
 
 def _shown(given: TreeRound, fault: SamplerFailure) -> str:
