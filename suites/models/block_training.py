@@ -13,15 +13,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
-from training_parts import cosine_share, shown, write_whole
+from resumable_training import ResumableTraining, decaying_loss, matrices_and_norms
+from safetensors.torch import save_file
+from training_parts import shown
 
 from pytest_specdec.cases.drafter import DFLASH
 from pytest_specdec.checkpoints.block_checks import block_shapes, checked_block
@@ -33,8 +32,6 @@ from pytest_specdec.decoding.loading import LoadedModel
 
 SPREAD = 0.02
 """Standard deviation of new matrices, as transformers initialises them."""
-WEIGHTS, FIRST, SECOND = "weights.", "first.", "second."
-"""Beginnings of names in a training's checkpoint: the weights and AdamW's two moments."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -76,7 +73,7 @@ def write_new_block(
     save_file(tensors, folder / "model.safetensors")
 
 
-class BlockTraining:
+class BlockTraining(ResumableTraining):
     """A drafter in training: `folder` holds its config.json and the weights to begin with.
 
     `rows` are texts as token ids (rows, length); texts and anchors of a step are drawn by the
@@ -88,45 +85,17 @@ class BlockTraining:
         self, target: LoadedModel, folder: Path, rows: torch.Tensor, recipe: BlockRecipe
     ) -> None:
         files = checked_block(target.checkpoint, folder, DFLASH)
-        self.target, self.folder, self.rows, self.recipe = target, folder, rows, recipe
+        self.target, self.folder = target, folder
         self.head = BlockHead(files, target).requires_grad_(True)
         self._reads, self._k = files.states, files.config.most_drafts
-        norms = [tensor for tensor in self.head.parameters() if tensor.ndim == 1]
-        matrices = [tensor for tensor in self.head.parameters() if tensor.ndim > 1]
-        self._optimizer = torch.optim.AdamW(
-            [
-                {"params": matrices, "weight_decay": 0.01, "share": 1.0},
-                {"params": norms, "weight_decay": 0.0, "share": recipe.norm_rate},
-            ],
-            lr=recipe.rate,
-            betas=(0.9, 0.95),
+        super().__init__(
+            self.head,
+            rows,
+            recipe,
+            groups=matrices_and_norms(self.head, recipe.norm_rate),
+            name=folder.name,
+            device=target.device,
         )
-        self._step = 0
-
-    def run(
-        self,
-        checkpoint: Path,
-        held_out: torch.Tensor,
-        *,
-        every: int = 50,
-        show: Callable[[str], None] = print,
-    ) -> None:
-        """Train to the recipe's last step and write the weights into the drafter's folder.
-
-        Every `every` steps the training is saved at `checkpoint` (safetensors), from which the next
-        call goes on, and the overlap with the target on `held_out` (rows, length) is shown.
-        """
-        self._resume(checkpoint)
-        started = time.monotonic()
-        while self._step < self.recipe.steps:
-            loss = self._learn()
-            if self._step % every == 0 or self._step == self.recipe.steps:
-                self._keep(checkpoint)
-                show(
-                    f"{self.folder.name} step {self._step}/{self.recipe.steps} loss {loss:.3f} "
-                    f"overlap {shown(self.overlap(held_out))} {time.monotonic() - started:.0f} s"
-                )
-        self.save()
 
     def save(self, dtype: torch.dtype = torch.bfloat16) -> None:
         """Write the weights in that number format."""
@@ -168,57 +137,14 @@ class BlockTraining:
             found.append((p[:, anchors + step], logits.float()))
         return found
 
-    def _learn(self) -> float:
-        """One step of AdamW, with a short rise of the rate and a cosine to zero."""
-        recipe, length = self.recipe, self.rows.shape[1]
-        generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + self._step)
-        chosen = torch.randint(len(self.rows), (recipe.batch,), generator=generator)
+    def loss(self, rows: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        length = self.rows.shape[1]
         possible = torch.randperm(length - 1 - self._k - 1, generator=generator) + 1
-        anchors = possible[: recipe.anchors].sort().values
-        shares = [recipe.decay**step for step in range(self._k)]
-        parts = [
-            share * -(p * logits.log_softmax(-1)).sum(-1).mean()
-            for share, (p, logits) in zip(
-                shares, self._drafts(self.rows[chosen], anchors), strict=True
-            )
-        ]
-        loss = torch.stack(parts).sum() / sum(shares)
-        scale = cosine_share(self._step / recipe.steps)
-        for group in self._optimizer.param_groups:
-            group["lr"] = recipe.rate * group["share"] * scale
-        self._optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.head.parameters(), 1.0)
-        self._optimizer.step()
-        self._step += 1
-        return loss.item()
+        anchors = possible[: self.recipe.anchors].sort().values
+        return decaying_loss(self._drafts(rows, anchors), self._k, self.recipe.decay, complete=True)
 
-    def _keep(self, path: Path) -> None:
-        tensors = {}
-        for name, tensor in self.head.named_parameters():
-            state = self._optimizer.state[tensor]
-            tensors[WEIGHTS + name] = tensor.detach().cpu().contiguous()
-            tensors[FIRST + name] = state["exp_avg"].cpu().contiguous()
-            tensors[SECOND + name] = state["exp_avg_sq"].cpu().contiguous()
-        about = {"step": str(self._step), "recipe": self._recipe_text()}
-        write_whole(tensors, path, about)
-
-    def _resume(self, path: Path) -> None:
-        """Go on from a checkpoint of the same recipe; one of another recipe is left alone."""
-        if not path.is_file():
-            return
-        with safe_open(path, "pt") as file:
-            about = file.metadata()
-        if about.get("recipe") != self._recipe_text():
-            return
-        tensors, self._step = load_file(path, str(self.target.device)), int(about["step"])
-        for name, tensor in self.head.named_parameters():
-            tensor.data.copy_(tensors[WEIGHTS + name])
-            self._optimizer.state[tensor] = {
-                "step": torch.tensor(float(self._step)),
-                "exp_avg": tensors[FIRST + name],
-                "exp_avg_sq": tensors[SECOND + name],
-            }
+    def progress(self, held_out: torch.Tensor) -> str:
+        return f"overlap {shown(self.overlap(held_out))}"
 
     def _recipe_text(self) -> str:
         config = (self.folder / "config.json").read_text()

@@ -58,7 +58,10 @@ def build(output: Path, scale: float, kept: Path) -> None:
     windows = held_out[: 32 * LENGTH].view(-1, LENGTH)
     training = BlockTraining(target, folder, rows, recipe)
     training.run(
-        kept / f"{NAME}-{scale:g}.safetensors", windows, show=functools.partial(print, flush=True)
+        kept / f"{NAME}-{scale:g}.safetensors",
+        windows,
+        every=50,
+        show=functools.partial(print, flush=True),
     )
     target.tokenizer.save_pretrained(folder)
     card = {

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import json
 import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,9 +23,9 @@ import torch
 from build import HERE, SEED
 from build_eagle3 import LENGTH, TEXTS, acceptance, corpus, prompts, scaled
 from eagle3_training import target_rows
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
-from training_parts import cosine_share, shown, write_whole
+from resumable_training import ResumableTraining, decaying_loss
+from safetensors.torch import save_file
+from training_parts import shown
 
 from pytest_specdec.checkpoints.medusa_checks import read_medusa
 from pytest_specdec.decoding.drafters.residual_heads import ResidualHeads
@@ -34,8 +34,6 @@ from pytest_specdec.decoding.loading import LoadedModel, load_model
 NAME, TARGET = "text-medusa", "text-target"
 ROWS = {1.0: 1200, 0.0: 400}
 """Training rows by the temperature of the target."""
-WEIGHTS, FIRST, SECOND = "weights.", "first.", "second."
-"""Beginnings of names in a training's checkpoint: the weights and AdamW's two moments."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,7 +70,7 @@ def write_new_heads(folder: Path, target: LoadedModel, recipe: MedusaRecipe) -> 
     save_file(tensors, folder / "medusa_lm_head.safetensors")
 
 
-class MedusaTraining:
+class MedusaTraining(ResumableTraining):
     """Heads in training: `folder` holds their config.json and the weights to begin with; `rows` are
     texts of the target (rows, length).
     """
@@ -81,30 +79,18 @@ class MedusaTraining:
         self, target: LoadedModel, folder: Path, rows: torch.Tensor, recipe: MedusaRecipe
     ) -> None:
         self._files = read_medusa(target.checkpoint, folder)
-        self._target, self._rows, self._recipe = target, rows, recipe
+        self._target = target
         self._heads = ResidualHeads(self._files, target).requires_grad_(True)
-        parameters = list(self._heads.parameters())
-        self._optimizer = torch.optim.AdamW(
-            parameters, lr=recipe.rate, betas=(0.9, 0.95), weight_decay=0.01
-        )
-        self._step = 0
+        every = {"params": list(self._heads.parameters()), "weight_decay": 0.01, "share": 1.0}
+        super().__init__(self._heads, rows, recipe, groups=[every], name=NAME)
 
-    def run(self, checkpoint: Path, held_out: torch.Tensor, *, every: int = 100) -> None:
-        """Train to the recipe's last step and write the weights into the folder; every so many
-        steps the training is saved at `checkpoint` and the agreement on held-out rows is shown.
-        """
-        self._resume(checkpoint)
-        started = time.monotonic()
-        while self._step < self._recipe.steps:
-            loss = self._learn()
-            if self._step % every == 0 or self._step == self._recipe.steps:
-                self._keep(checkpoint)
-                print(
-                    f"{NAME} step {self._step}/{self._recipe.steps} loss {loss:.3f} overlaps "
-                    f"{shown(self._overlaps(held_out))} {time.monotonic() - started:.0f} s",
-                    flush=True,
-                )
-        self._save()
+    def loss(self, rows: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        return decaying_loss(
+            self._drafts(rows), self.recipe.heads, self.recipe.decay, complete=True
+        )
+
+    def progress(self, held_out: torch.Tensor) -> str:
+        return f"overlaps {shown(self._overlaps(held_out))}"
 
     def _drafts(self, rows: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Of each head: the target's probabilities of the token that it drafts (rows, anchors,
@@ -114,7 +100,7 @@ class MedusaTraining:
             passed = self._target.model(rows, output_hidden_states=True)
             p = passed.logits.float().softmax(-1)
         state = passed.hidden_states[-1].clone()
-        for head in range(self._recipe.heads):
+        for head in range(self.recipe.heads):
             logits = self._heads.logits(head, state[:, : -head - 1]).float()
             yield p[:, head + 1 :], logits
 
@@ -126,56 +112,10 @@ class MedusaTraining:
             for p, logits in self._drafts(rows)
         ]
 
-    def _learn(self) -> float:
-        """One step of AdamW, with a short rise of the rate and a cosine to zero."""
-        recipe = self._recipe
-        generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + self._step)
-        chosen = torch.randint(len(self._rows), (recipe.batch,), generator=generator)
-        shares = [recipe.decay**head for head in range(recipe.heads)]
-        parts = [
-            share * -(p * logits.log_softmax(-1)).sum(-1).mean()
-            for share, (p, logits) in zip(shares, self._drafts(self._rows[chosen]), strict=True)
-        ]
-        loss = torch.stack(parts).sum() / sum(shares)
-        for group in self._optimizer.param_groups:
-            group["lr"] = recipe.rate * cosine_share(self._step / recipe.steps)
-        self._optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self._heads.parameters(), 1.0)
-        self._optimizer.step()
-        self._step += 1
-        return loss.item()
-
-    def _keep(self, path: Path) -> None:
-        tensors = {}
-        for name, tensor in self._heads.named_parameters():
-            state = self._optimizer.state[tensor]
-            tensors[WEIGHTS + name] = tensor.detach().contiguous()
-            tensors[FIRST + name] = state["exp_avg"].contiguous()
-            tensors[SECOND + name] = state["exp_avg_sq"].contiguous()
-        write_whole(tensors, path, {"step": str(self._step), "recipe": self._recipe_text()})
-
-    def _resume(self, path: Path) -> None:
-        """Go on from a checkpoint of the same recipe; one of another recipe is left alone."""
-        if not path.is_file():
-            return
-        with safe_open(path, "pt") as file:
-            about = file.metadata()
-        if about.get("recipe") != self._recipe_text():
-            return
-        tensors, self._step = load_file(path), int(about["step"])
-        for name, tensor in self._heads.named_parameters():
-            tensor.data.copy_(tensors[WEIGHTS + name])
-            self._optimizer.state[tensor] = {
-                "step": torch.tensor(float(self._step)),
-                "exp_avg": tensors[FIRST + name],
-                "exp_avg_sq": tensors[SECOND + name],
-            }
-
     def _recipe_text(self) -> str:
-        return json.dumps(dataclasses.asdict(self._recipe), sort_keys=True)
+        return json.dumps(dataclasses.asdict(self.recipe), sort_keys=True)
 
-    def _save(self) -> None:
+    def save(self) -> None:
         """Write the weights in bfloat16, in the names of their packaging."""
         (path,) = self._files.checkpoint.weight_files
         tensors = {
@@ -207,7 +147,11 @@ def build(output: Path, kept: Path, scale: float) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     write_new_heads(folder, target, recipe)
     training = MedusaTraining(target, folder, rows, recipe)
-    training.run(kept / f"{NAME}-{scale:g}.safetensors", held_out[: 32 * LENGTH].view(-1, LENGTH))
+    training.run(
+        kept / f"{NAME}-{scale:g}.safetensors",
+        held_out[: 32 * LENGTH].view(-1, LENGTH),
+        show=functools.partial(print, flush=True),
+    )
     card = {
         "recipe": dataclasses.asdict(recipe),
         "target": TARGET,

@@ -13,15 +13,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from resumable_training import ResumableTraining, decaying_loss, matrices_and_norms
 from safetensors.torch import load_file, save_file
-from training_parts import accepted_odds, cosine_share, shown, write_whole
+from training_parts import accepted_odds, shown
 
 from pytest_specdec import decode
 from pytest_specdec.checkpoints.eagle3_checks import checked_head
@@ -33,8 +32,6 @@ from pytest_specdec.decoding.loading import LoadedModel
 
 SPREAD = 0.02
 """Standard deviation of new matrices, as transformers initialises them."""
-WEIGHTS, FIRST, SECOND = "weights.", "first.", "second."
-"""Beginnings of names in a training's checkpoint: the weights and AdamW's two moments."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -165,7 +162,7 @@ def write_weights(
     save_file(tensors, path, metadata={"format": "pt"})
 
 
-class Eagle3Training:
+class Eagle3Training(ResumableTraining):
     """A head in training: `folder` holds its config.json and the weights to begin with.
 
     `rows` are texts as token ids (rows, length); a batch is drawn of them at every step, by the
@@ -177,48 +174,18 @@ class Eagle3Training:
         self, target: LoadedModel, folder: Path, rows: torch.Tensor, recipe: HeadRecipe
     ) -> None:
         files = checked_head(target.checkpoint, folder)
-        self.target, self.folder, self.rows, self.recipe = target, folder, rows, recipe
+        self.target, self.folder = target, folder
         self.head = Eagle3Head.of(files, target).requires_grad_(True)
         self._prefix, self._reads = files.layer_prefix(0), files.aux_layers
         self._drafted = torch.from_numpy(files.target_ids).to(target.device)
-        norms = [tensor for tensor in self.head.parameters() if tensor.ndim == 1]
-        matrices = [tensor for tensor in self.head.parameters() if tensor.ndim > 1]
-        self._optimizer = torch.optim.AdamW(
-            [
-                {"params": matrices, "weight_decay": 0.01, "share": 1.0},
-                {"params": norms, "weight_decay": 0.0, "share": recipe.norm_rate},
-            ],
-            lr=recipe.rate,
-            betas=(0.9, 0.95),
+        super().__init__(
+            self.head,
+            rows,
+            recipe,
+            groups=matrices_and_norms(self.head, recipe.norm_rate),
+            name=folder.name,
+            device=target.device,
         )
-        self._step = 0
-
-    def run(
-        self,
-        checkpoint: Path,
-        held_out: torch.Tensor,
-        *,
-        every: int = 100,
-        show: Callable[[str], None] = print,
-    ) -> None:
-        """Train to the recipe's last step and write the weights into the head's folder.
-
-        Every `every` steps the training is saved at `checkpoint` (safetensors), from which the next
-        call goes on, and the acceptance on `held_out` (rows, length) is shown.
-        """
-        self._resume(checkpoint)
-        started = time.monotonic()
-        while self._step < self.recipe.steps:
-            loss = self._learn()
-            if self._step % every == 0 or self._step == self.recipe.steps:
-                self._keep(checkpoint)
-                sampled, greedy = self.acceptance(held_out)
-                show(
-                    f"{self.folder.name} step {self._step}/{self.recipe.steps} loss {loss:.3f} "
-                    f"accepted {shown(sampled)}, at temperature 0 {shown(greedy)} "
-                    f"{time.monotonic() - started:.0f} s"
-                )
-        self.save()
 
     def save(self, dtype: torch.dtype = torch.bfloat16) -> None:
         """Write the weights in the names of their packaging, in that number format."""
@@ -267,53 +234,15 @@ class Eagle3Training:
             logits = self.head.lm_head(self.head.norm(state)).float()
             yield p[:, step + 1 : -1], logits, best[:, step + 1 : -1]
 
-    def _learn(self) -> float:
-        """One step of AdamW, with a short rise of the rate and a cosine to zero."""
+    def loss(self, rows: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Short rows end before the last draft steps."""
+        drafts = ((p, logits) for p, logits, _ in self._drafts(rows))
         recipe = self.recipe
-        generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + self._step)
-        chosen = torch.randint(len(self.rows), (recipe.batch,), generator=generator)
-        shares = [recipe.decay**step for step in range(recipe.draft_steps)]
-        parts = [
-            share * -(p * logits.log_softmax(-1)).sum(-1).mean()
-            for share, (p, logits, _) in zip(shares, self._drafts(self.rows[chosen]), strict=False)
-        ]
-        loss = torch.stack(parts).sum() / sum(shares)
-        scale = cosine_share(self._step / recipe.steps)
-        for group in self._optimizer.param_groups:
-            group["lr"] = recipe.rate * group["share"] * scale
-        self._optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.head.parameters(), 1.0)
-        self._optimizer.step()
-        self._step += 1
-        return loss.item()
+        return decaying_loss(drafts, recipe.draft_steps, recipe.decay, complete=False)
 
-    def _keep(self, path: Path) -> None:
-        tensors = {}
-        for name, tensor in self.head.named_parameters():
-            state = self._optimizer.state[tensor]
-            tensors[WEIGHTS + name] = tensor.detach().cpu().contiguous()
-            tensors[FIRST + name] = state["exp_avg"].cpu().contiguous()
-            tensors[SECOND + name] = state["exp_avg_sq"].cpu().contiguous()
-        about = {"step": str(self._step), "recipe": self._recipe_text()}
-        write_whole(tensors, path, about)
-
-    def _resume(self, path: Path) -> None:
-        """Go on from a checkpoint of the same recipe; one of another recipe is left alone."""
-        if not path.is_file():
-            return
-        with safe_open(path, "pt") as file:
-            about = file.metadata()
-        if about.get("recipe") != self._recipe_text():
-            return
-        tensors, self._step = load_file(path, str(self.target.device)), int(about["step"])
-        for name, tensor in self.head.named_parameters():
-            tensor.data.copy_(tensors[WEIGHTS + name])
-            self._optimizer.state[tensor] = {
-                "step": torch.tensor(float(self._step)),
-                "exp_avg": tensors[FIRST + name],
-                "exp_avg_sq": tensors[SECOND + name],
-            }
+    def progress(self, held_out: torch.Tensor) -> str:
+        sampled, greedy = self.acceptance(held_out)
+        return f"accepted {shown(sampled)}, at temperature 0 {shown(greedy)}"
 
     def _recipe_text(self) -> str:
         config = (self.folder / "config.json").read_text()
