@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,9 @@ import torch
 from helpers.block_reference import BlockReference
 from helpers.blocks import KINDS, SLIDING, write_block
 from helpers.eagle3 import PROMPTS, Target, make_targets
+from helpers.serial_drafting import Steps, serial_rounds
 
 from pytest_specdec import replay
-from pytest_specdec.acceptance.rounds import Round
 from pytest_specdec.cases.case import Sampling
 from pytest_specdec.common.errors import RequestError
 from pytest_specdec.decoding.decode import decode
@@ -99,29 +100,16 @@ def test_starts_are_taken_a_few_at_a_time(
     check_probabilities(target.double, write_block(tmp_path / "head", target.folder), 3)
 
 
-def serial_rounds(
-    target: LoadedModel, reference: BlockReference, prompt: list[int], new: int, k: int
-) -> tuple[list[int], list[Round]]:
-    """Greedy speculative decoding of one text by whole passes of the target and the definition."""
+def steps_of(reference: BlockReference, k: int) -> Steps:
+    """The definition's drafts after a text, in a round of k."""
 
-    def choices(ids: list[int]) -> list[int]:
-        with torch.no_grad():
-            found: list[int] = target.model(torch.tensor([ids])).logits[0].argmax(-1).tolist()
-        return found
+    def steps(ids: Sequence[int]) -> Generator[torch.Tensor, int, None]:
+        tokens, drafts = [*ids], list[int]()
+        states = reference.states(tokens)
+        while True:
+            drafts.append((yield reference.logits(states, tokens, len(tokens) - 1, k, drafts)))
 
-    ids, limit, rounds = [*prompt, choices(prompt)[-1]], len(prompt) + new, []
-    while (left := limit - len(ids)) > 0:
-        states, drafts = reference.states(ids), []
-        while len(drafts) < (k if left >= k else left - 1):
-            logits = reference.logits(states, ids, len(ids) - 1, k, drafts)
-            drafts.append(int(logits.argmax()))
-        verified = choices([*ids, *drafts])[len(ids) - 1 :]
-        accepted = 0
-        while accepted < len(drafts) and drafts[accepted] == verified[accepted]:
-            accepted += 1
-        rounds.append(Round(len(ids), len(drafts), accepted))
-        ids += verified[: accepted + 1]
-    return ids[:limit], rounds
+    return steps
 
 
 @pytest.mark.parametrize("form", KINDS.values(), ids=KINDS)
@@ -145,7 +133,8 @@ def check_greedy_rounds(target: LoadedModel, folder: Path, k: int) -> None:
     """Decode in any batch counts the rounds of serial decoding, one by one, and replay their sum."""
     reference, new = BlockReference(folder, target.model, IDS), 10
     prompts = PROMPTS[:3]
-    serial = [serial_rounds(target, reference, prompt, new, k) for prompt in prompts]
+    steps = steps_of(reference, k)
+    serial = [serial_rounds(target, steps, prompt, k, new) for prompt in prompts]
     for batch_size in (1, len(prompts)):
         decoded = decode(
             target,
@@ -195,7 +184,8 @@ def test_longer_blocks_are_measured_where_they_are_asked_for(
     asked: dict[str, Any] = {"k": 4, "temperature": 0, "drafting": "longer-blocks"}
     decoded = decode(target, str(folder), PROMPTS[:2], new_tokens=12, **asked)
     reference = BlockReference(folder, target.model, IDS)
-    serial = [serial_rounds(target, reference, prompt, 12, 4) for prompt in PROMPTS[:2]]
+    steps = steps_of(reference, 4)
+    serial = [serial_rounds(target, steps, prompt, 4, 12) for prompt in PROMPTS[:2]]
     assert [list(rounds) for rounds in decoded.rounds] == [rounds for _, rounds in serial]
     counts = replay(target, str(folder), decoded.texts, **asked)
     assert counts.accepted.tolist() == decoded.counts.accepted.tolist()

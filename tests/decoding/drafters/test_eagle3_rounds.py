@@ -17,18 +17,18 @@ from decoding.test_sampled_distribution import (
 )
 from helpers.eagle3 import FLAGS, PROMPTS, USUAL, Target, make_targets, write_head
 from helpers.eagle3_reference import Reference
+from helpers.serial_drafting import Steps, check_greedy_rounds
 from helpers.support import LETTERS, llama
 from safetensors.torch import load_file, save_file
 
 from pytest_specdec import replay
-from pytest_specdec.acceptance.rounds import Round
 from pytest_specdec.cases.case import Sampling
 from pytest_specdec.decoding.decode import decode
 from pytest_specdec.decoding.drafters.eagle3 import Eagle3Drafter
 from pytest_specdec.decoding.drafters.eagle3_forcing import teacher_forced_states
 from pytest_specdec.decoding.drafters.registry import drafter_for
 from pytest_specdec.decoding.layer_states import captured_states
-from pytest_specdec.decoding.loading import LoadedModel, load_model
+from pytest_specdec.decoding.loading import load_model
 
 K = 4
 FILTERED = Sampling(0.8, 12, 0.9)
@@ -72,29 +72,9 @@ def trained(targets: dict[str, Target], tmp_path_factory: pytest.TempPathFactory
     return folder
 
 
-def serial_rounds(
-    target: LoadedModel, reference: Reference, prompt: list[int], new: int
-) -> tuple[list[int], list[Round]]:
-    """Greedy speculative decoding of one text by whole passes of the target and the definition."""
-
-    def choices(ids: list[int]) -> list[int]:
-        with torch.no_grad():
-            found: list[int] = target.model(torch.tensor([ids])).logits[0].argmax(-1).tolist()
-        return found
-
-    ids, limit, rounds = [*prompt, choices(prompt)[-1]], len(prompt) + new, []
-    while (left := limit - len(ids)) > 0:
-        steps, drafts = reference.steps(reference.states(ids), ids, len(ids) - 2), []
-        while len(drafts) < (K if left >= K else left - 1):
-            logits = steps.send(drafts[-1] if drafts else None)
-            drafts.append(int(logits.argmax()))
-        verified = choices([*ids, *drafts])[len(ids) - 1 :]
-        accepted = 0
-        while accepted < len(drafts) and drafts[accepted] == verified[accepted]:
-            accepted += 1
-        rounds.append(Round(len(ids), len(drafts), accepted))
-        ids += verified[: accepted + 1]
-    return ids[:limit], rounds
+def steps_of(reference: Reference) -> Steps:
+    """The definition's drafts after a text, one by one."""
+    return lambda ids: reference.steps(reference.states([*ids]), [*ids], len(ids) - 2)
 
 
 @pytest.mark.parametrize("name", ["llama", "qwen3"])
@@ -104,23 +84,8 @@ def test_at_temperature_0_decode_and_replay_are_serial_decoding(
 ) -> None:
     target = targets[name]
     head = write_head(tmp_path / "head", target.folder, **flags)
-    check_greedy_rounds(target.double, head, Reference(head, target.double.model, USUAL))
-
-
-def check_greedy_rounds(target: LoadedModel, head: Path, reference: Reference) -> None:
-    """Decode in any batch and replay count the rounds of serial decoding, one by one."""
-    new = 16
-    serial = [serial_rounds(target, reference, prompt, new) for prompt in PROMPTS]
-    options = {"k": K, "temperature": 0}
-    for batch_size in (1, len(PROMPTS)):
-        decoded = decode(
-            target, str(head), PROMPTS, new_tokens=new, batch_size=batch_size, **options
-        )
-        assert [list(text.ids) for text in decoded.texts] == [ids for ids, _ in serial]
-        assert [list(rounds) for rounds in decoded.rounds] == [rounds for _, rounds in serial]
-        counts = replay(target, str(head), decoded.texts, **options)
-        for field in ("rounds", "drafted", "accepted"):
-            assert np.array_equal(getattr(counts, field), getattr(decoded.counts, field)), field
+    reference = Reference(head, target.double.model, USUAL)
+    check_greedy_rounds(target.double, head, steps_of(reference), K)
 
 
 @pytest.mark.parametrize("rule", ["rejection", "sample-match", "block"])
