@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 from decoding.drafters.test_eagle3 import check_probabilities
-from decoding.drafters.test_eagle3_rounds import check_greedy_rounds
+from decoding.drafters.test_eagle3_rounds import K, steps_of
 from helpers.eagle3 import write_head
 from helpers.eagle3_reference import Reference
 from helpers.families import FAMILIES, LAYERS, load_family, make_family
+from helpers.serial_drafting import check_greedy_rounds
 from helpers.support import edit_config
 
 from pytest_specdec.decoding.loading import LoadedModel
@@ -43,7 +44,7 @@ def test_greedy_rounds_are_those_of_serial_decoding(
     family, folder = FAMILIES[name], models[name].checkpoint.folder
     target, head = load_family(folder, family.dtype), head_for(models[name], tmp_path)
     reference = Reference(head, target.model, IDS, family.layers(target.model))
-    check_greedy_rounds(target, head, reference)
+    check_greedy_rounds(target, head, steps_of(reference), K)
 
 
 @pytest.mark.parametrize("name", SCALED)
