@@ -10,6 +10,7 @@ import sys
 
 from .commands import (
     baseline,
+    card,
     check_engine,
     costs,
     doctor,
@@ -30,6 +31,7 @@ COMMANDS = {
     ),
     "policies": (policies, "what fixed and dynamic drafting would gain on a pair of models"),
     "doctor": (doctor, "for which reading of its folder a drafter was trained"),
+    "card": (card, "a section of a model card: what a drafter's acceptance is, and what pays"),
     "check-engine": (check_engine, "whether what a served engine returns is what it should"),
     "merge": (merge, "judge what the shards of a session measured"),
     "baseline": (baseline, "look at stored baselines"),

@@ -94,13 +94,13 @@ def _columns(names: list[str]) -> list[str]:
 
 
 def _line(*words: str) -> str:
-    return f"| {' | '.join(_escaped(word.strip()) for word in words)} |"
+    return f"| {' | '.join(escaped_cell(word.strip()) for word in words)} |"
 
 
 def _notes(rows: list[ReportRow], cut: Cut) -> str:
     """What the words of the table mean, and notes on the measurement."""
     starred = [  # a star begins a list
-        f"{_escaped(note)}.".replace("*", "\\*") for note in footnotes(rows, Phrases("en"))
+        f"{escaped_cell(note)}.".replace("*", "\\*") for note in footnotes(rows, Phrases("en"))
     ]
     return "\n\n".join([f"{NOTE}.", *cut.fitting(starred, _SHARES["notes"], "footnotes")])
 
@@ -109,12 +109,12 @@ def _to_look_at(rows: list[ReportRow], cut: Cut) -> str:
     lines = []
     for row in to_look_at(rows):
         changed = f" (changed: {'; '.join(row['changed'])})" if row["changed"] else ""
-        reason = _escaped(_short(row["reason"] + changed))
-        lines.append(f"- **{_escaped(row['id'])}** {row['verdict']}: {reason}")
+        reason = escaped_cell(_short(row["reason"] + changed))
+        lines.append(f"- **{escaped_cell(row['id'])}** {row['verdict']}: {reason}")
     notes = dict.fromkeys(note for row in rows for note in row["notes"])
     kept = cut.fitting(lines, _SHARES["lines"], "failures")
     kept += cut.fitting(
-        (f"- note: {_escaped(_short(note))}" for note in notes), _SHARES["notes"], "notes"
+        (f"- note: {escaped_cell(_short(note))}" for note in notes), _SHARES["notes"], "notes"
     )
     return "\n".join(kept)
 
@@ -138,12 +138,12 @@ def _candidates(rows: list[ReportRow], cut: Cut) -> str:
     sections = [
         "\n".join(
             [
-                f"## Candidates of {_escaped(comparison.name)}",
+                f"## Candidates of {escaped_cell(comparison.name)}",
                 "",
                 *_columns(headers(comparison, say)),
                 *(_line(*line) for line in table(comparison, say)),
                 "",
-                f"{_escaped(conclusion(comparison, say))}.",
+                f"{escaped_cell(conclusion(comparison, say))}.",
                 "",
             ]
         )
@@ -176,7 +176,7 @@ def _short(text: str) -> str:
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..."
 
 
-def _escaped(text: str) -> str:
+def escaped_cell(text: str) -> str:
     """Text escaped for a cell: names come from folders and prompts, and viewers render HTML, links
     and pictures.
     """

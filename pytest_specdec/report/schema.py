@@ -1,4 +1,4 @@
-"""The JSON Schema of the .json report, made from the types of its rows and their docstrings."""
+"""The JSON Schemas of the .json report and of cards, made from their types and docstrings."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any, Literal, NotRequired, TypedDict
 
 import msgspec
 
-from . import facts, row
+from . import card, facts, row
+from .card import CardDocument
 from .facts import SessionFacts
 from .json import SCHEMA
 from .row import HTML_ONLY, ReportRow
@@ -51,14 +52,24 @@ def report_schema() -> dict[str, Any]:
         cases["required"].remove(name)
     for name in ("AttachmentRow", "ContextRow", "ShownToken", "TokenTextRow"):
         schema["$defs"].pop(name)
-    classes = {**vars(row), **vars(facts), **globals()}
+    return _described_schema(schema, {**vars(row), **vars(facts), **globals()}, "report")
+
+
+def card_schema() -> dict[str, Any]:
+    """The schema of the JSON that the command `card` writes, with descriptions, too."""
+    return _described_schema(msgspec.json.schema(CardDocument), vars(card), "card")
+
+
+def _described_schema(
+    schema: dict[str, Any], classes: dict[str, Any], title: str
+) -> dict[str, Any]:
     for name, definition in schema["$defs"].items():
         for base in reversed(_bases(classes[name], classes)):
             for field, words in _described(base).items():
                 if field in definition["properties"]:
                     definition["properties"][field]["description"] = words
         definition["description"] = _line(inspect.getdoc(classes[name]) or "")
-    return {"$schema": URL, "title": "pytest-specdec report", **schema}
+    return {"$schema": URL, "title": f"pytest-specdec {title}", **schema}
 
 
 def _bases(of: Any, classes: dict[str, Any]) -> list[Any]:
