@@ -14,7 +14,9 @@ from ..acceptance.rounds import Round
 from ..cases.case import Sampling
 from ..cases.drafting import AS_TARGET, DraftSampling
 from ..checkpoints.drafter_folders import check_drafts
+from ..speedup.controllers import Controller
 from .clock import Lap
+from .controlled_rows import RowControl, limited, prepare
 from .distributions import check_finite, likeliest, probabilities, sample
 from .drafters.drafts import reach_of
 from .drafters.plain import NoDrafts
@@ -47,6 +49,8 @@ class DecodingPlan:
     """Logits processors of target and drafter."""
     drafting: DraftSampling = AS_TARGET
     """How drafts are drawn."""
+    controller: Controller | None = None
+    """Decides online how many tokens each row drafts, `k` at most."""
 
 
 @dataclasses.dataclass
@@ -57,6 +61,8 @@ class BatchRow:
     limit: int
     rounds: list[Round] = dataclasses.field(default_factory=list)
     ended: bool = False
+    control: RowControl | None = None
+    """Decides how many tokens it drafts, where a controller does."""
 
     def room(self, k: int) -> int:
         """Tokens to draft next: k, and where fewer are left in all so many that the target emits
@@ -64,6 +70,14 @@ class BatchRow:
         """
         left = self.limit - len(self.tokens)
         return k if left >= k else left - 1
+
+    def allowed(self, k: int) -> int:
+        """As `room`, and no more than the controller says; with one the text's last token is never
+        drafted.
+        """
+        if self.control is None:
+            return self.room(k)
+        return min(self.control.drafts, self.limit - len(self.tokens) - 1)
 
     def emit(self, tokens: Sequence[int], stop: frozenset[int]) -> Sequence[int]:
         """Append tokens up to the limit or the first that ends the text, which is kept; returns
@@ -119,6 +133,7 @@ class Batch:
             row.emit([token], plan.stop)
         self._plain = NoDrafts(logits.shape[-1])
         self._proposer: Proposer = self._plain
+        self._varies = drafter is not None and drafter.varies
         if drafter is not None:
             start = DecodingStart(
                 target=target,
@@ -150,9 +165,16 @@ class Batch:
         """Propose up to k tokens a row; fewer where every text ends before its k-th draft, and none
         after a last token.
         """
-        k = max(row.room(self._plan.k) for row in self._rows)
+        allowed = [row.allowed(self._plan.k) for row in self._rows]
+        controls = [row.control for row in self._rows if row.control is not None]
+        # Where a drafter cannot draft fewer in between, the further drafts are thrown away.
+        fewer = self._varies or not controls
+        k = max(allowed if fewer else [row.room(self._plan.k) for row in self._rows])
         proposer = self._proposer if k else self._plain
-        self._proposal = proposer.propose(self._sequences, k, self._plan.generator)
+        if controls:
+            prepare(self._proposer, controls, self._sequences, k)
+        proposal = proposer.propose(self._sequences, k, self._plan.generator)
+        self._proposal = limited(proposal, allowed) if controls else proposal
 
     @torch.inference_mode()
     def verify(self) -> None:
@@ -186,9 +208,12 @@ class Batch:
             self._rows, emitted, sequences.lengths, proposal.drafted, strict=True
         ):
             # As if the row were alone, whatever others of the batch have room for.
-            room = row.room(plan.k)
-            row.rounds.append(Round(int(start), min(int(proposed), room), min(len(new) - 1, room)))
+            room = row.allowed(plan.k)
+            played = Round(int(start), min(int(proposed), room), min(len(new) - 1, room))
+            row.rounds.append(played)
             kept.append(row.emit(new, plan.stop))
+            if row.control is not None:
+                row.control.played(played, len(kept[-1]), self._proposer, len(kept) - 1)
         sequences.lengths = sequences.lengths + accepted + 1
         self._proposer.emitted(kept)
         self._drop_ended()

@@ -15,8 +15,10 @@ from ..cases.case import Sampling, checked_rule
 from ..cases.drafting import DraftSampling, drafting_of
 from ..cases.texts import Text, texts_from_ids
 from ..common.errors import RequestError
+from ..speedup.controllers import Controller
 from .batch import BatchRow, DecodingPlan, run
 from .clock import Lap
+from .controlled_rows import RowControl, check_controller
 from .drafters.protocol import Drafter
 from .drafters.registry import DrafterSource, loaded_pair
 from .loading import LoadedModel, loaded
@@ -72,6 +74,7 @@ def decode(
     progress: Progress | None = None,
     processors: ProcessorSource = None,
     drafting: DraftSampling | str | None = None,
+    controller: Controller | None = None,
 ) -> Decoded:
     """Decode speculatively after prompts and count every round.
 
@@ -119,6 +122,10 @@ def decode(
         mass on the drafter's likeliest token), ``"unfiltered"`` (without top-k and top-p),
         ``"temperature=0.6"``, ``"temperature=0.6,unfiltered"``. At temperature 0 every draft is an
         arg-max.
+    controller
+        Decides online how many tokens each round drafts, at most `k`; see
+        `pytest_specdec.speedup.controllers` and docs/dynamic-k.md. Its rounds never draft a text's
+        last token. One that carries its state from text to text decodes them one by one, in order.
 
     Returns
     -------
@@ -158,6 +165,8 @@ def decode(
     verification = rule_named(checked_rule(rule, temperature))
     model, ready = _loaded(target, drafter, k, depth)
     _check_confidence(confidence, ready)
+    if controller is not None:
+        _check_control(controller, ready, k, confidence)
     ids = [
         model.tokenizer(prompt)["input_ids"] if isinstance(prompt, str) else list(prompt)
         for prompt in prompts
@@ -177,6 +186,7 @@ def decode(
         confidence=confidence,
         processors=changes,
         drafting=drafting_of(drafting),
+        controller=controller,
     )
     rows, laps = _decoded(plan, ids, new_tokens, batch_size, progress)
     return Decoded(
@@ -196,6 +206,19 @@ def _check_confidence(confidence: float, drafter: Drafter | None) -> None:
         )
 
 
+def _check_control(
+    controller: Controller, drafter: Drafter | None, k: int, confidence: float
+) -> None:
+    """Raises RequestError where the controller does not go with the rest."""
+    if confidence:
+        raise RequestError("a controller has thresholds of its own; leave out confidence")
+    check_controller(controller, drafter)
+    if controller.most > k:
+        raise RequestError(
+            f"{controller.name} drafts up to {controller.most}; pass k={controller.most}"
+        )
+
+
 def _decoded(
     plan: DecodingPlan,
     prompts: Sequence[Sequence[int]],
@@ -210,10 +233,18 @@ def _decoded(
         plan.drafter.begin(())
         if plan.drafter.in_order:
             order, batch_size = list(range(len(rows))), 1
+    controller = plan.controller
+    if controller is not None and controller.carries:
+        order, batch_size = list(range(len(rows))), 1
+    state = None if controller is None else controller.first()
     laps: list[Lap] = []
     for begin in range(0, len(order), batch_size):
-        batch = order[begin : begin + batch_size]
-        laps += run(plan, [rows[row] for row in batch])
+        batch = [rows[row] for row in order[begin : begin + batch_size]]
+        for row in batch:
+            row.control = None if controller is None else RowControl(controller, state)
+        laps += run(plan, batch)
+        if controller is not None and batch[-1].control is not None:
+            state = controller.ended(batch[-1].control.state)
         if progress:
             progress(begin + len(batch), len(order))
     return rows, laps

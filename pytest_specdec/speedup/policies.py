@@ -132,17 +132,59 @@ def fixed(field: AcceptanceField, k: int, most: int) -> Drafting:
     return _summed(field, part)
 
 
-def oracle(field: AcceptanceField, most: int) -> Drafting:
-    """Up to `most` tokens, stopping right before the first that will be rejected: no policy does
-    better.
+def oracle(field: AcceptanceField, most: int, round_ms: RoundMs) -> Drafting:
+    """Knows how many drafts each round would accept, and the whole text, and drafts as many of them
+    as pay best: no policy emits the texts sooner.
+
+    Dynamic programming from the texts' ends: with m acceptable drafts the cheapest of 0 to m is
+    taken, by the milliseconds of the round and of all that follows it.
     """
+    cost = np.array([round_ms(drafted) for drafted in range(most + 1)])
+    return _summed(field, lambda rows: _hindsight(field.select(rows), most, cost))
 
-    def part(rows: slice) -> Drafting:
-        selected = field.select(rows)
-        survival = selected.survival(_proposed(selected, most), most)
-        return _expected(selected, most, survival, accepted_distribution(survival))
 
-    return _summed(field, part)
+def _hindsight(field: AcceptanceField, most: int, cost: Array) -> Drafting:
+    counted, _ = field.rounds_at(most, "whole")
+    room = _proposed(field, most)
+    texts, longest = counted.shape
+    acceptable = accepted_distribution(field.survival(room, most))
+    # Where times do not rise with the drafts, more drafts than are accepted may take less.
+    enough = _cheapest_of_at_least(cost)
+    left = np.zeros((texts, longest + most + 1))
+    drafted, accepted = np.zeros((2, texts, longest, most + 1))
+    rows = np.arange(texts)
+    for start in range(longest - 1, int(field.starts.min(initial=longest)) - 1, -1):
+        later = left[:, start + 1 : start + most + 2]
+        best, least = np.zeros(texts, dtype=np.int64), np.full(texts, np.inf)
+        expected = np.zeros(texts)
+        for most_accepted in range(most + 1):
+            # All of these drafts are accepted, and perhaps further ones are drafted in vain.
+            padded = enough[most_accepted, np.maximum(room[:, start], most_accepted)]
+            whole = cost[padded] + later[:, most_accepted]
+            chance = acceptable[:, start, most_accepted]
+            padding = whole <= least
+            drafted[rows, start, np.where(padding, padded, best)] += chance
+            accepted[rows, start, np.where(padding, most_accepted, best)] += chance
+            expected += chance * np.minimum(whole, least)
+            exactly = cost[most_accepted] + later[:, most_accepted]
+            best = np.where(exactly <= least, most_accepted, best)
+            least = np.minimum(least, exactly)
+        left[:, start] = np.where(counted[:, start], expected, 0.0)
+    weight = visits(field, counted, accepted)
+    return Drafting(
+        np.einsum("nt,ntd->d", weight, drafted),
+        float(np.einsum("nt,nta->a", weight, accepted) @ np.arange(most + 1)),
+    )
+
+
+def _cheapest_of_at_least(cost: Array) -> NDArray[np.int64]:
+    """[least, most]: the number of drafts between them that takes the least time."""
+    most = len(cost)
+    table = np.zeros((most, most), dtype=np.int64)
+    for least in range(most):
+        for top in range(least, most):
+            table[least, top] = least + int(np.argmin(cost[least : top + 1]))
+    return table
 
 
 def confident(

@@ -161,7 +161,7 @@ def _dynamic(
     yield _whole(f"schedule of transformers, from {min(5, most)}", field, schedule)
     if confidences is not None:
         yield from _by_confidence(field, confidences, round_ms, most)
-    yield _whole("oracle", field, functools.partial(oracle, most=most))
+    yield _whole("oracle", field, functools.partial(oracle, most=most, round_ms=round_ms))
 
 
 def _whole(

@@ -87,7 +87,7 @@ def test_a_fixed_k_is_what_replay_counts(of: AcceptanceField, k: int) -> None:
 @given(fields, st.integers(0, 10**6))
 @PROPERTY
 def test_no_policy_beats_the_oracle(of: AcceptanceField, seed: int) -> None:
-    top = oracle(of, MOST).speedup(ROUND_MS)
+    top = oracle(of, MOST, ROUND_MS).speedup(ROUND_MS)
     sure = confidences(seed, of)
     others = [fixed(of, k, MOST) for k in range(MOST + 1)]
     others += [
@@ -95,10 +95,42 @@ def test_no_policy_beats_the_oracle(of: AcceptanceField, seed: int) -> None:
         *(confident(of, sure, threshold, MOST) for threshold in (0.2, 0.5, 0.8)),
     ]
     assert all(policy.speedup(ROUND_MS) <= top + 1e-9 for policy in others)
-    assert oracle(of, MOST).acceptance_length == pytest.approx(
-        fixed(of, MOST, MOST).acceptance_length
-    )
-    assert oracle(of, MOST).drafted == pytest.approx(oracle(of, MOST).acceptance_length - 1)
+    best = oracle(of, MOST, ROUND_MS)
+    assert best.drafted == pytest.approx(best.acceptance_length - 1)
+
+
+@given(fields, st.lists(st.floats(0.1, 30), min_size=MOST + 1, max_size=MOST + 1))
+@PROPERTY
+def test_no_fixed_k_beats_the_oracle_whatever_rounds_take(
+    of: AcceptanceField, spent: list[float]
+) -> None:
+    top = oracle(of, MOST, spent.__getitem__)
+    assert top.tokens == pytest.approx((of.lengths - of.starts).sum())
+    least = top.milliseconds(spent.__getitem__)
+    for k in range(MOST + 1):
+        assert least <= fixed(of, k, MOST).milliseconds(spent.__getitem__) + 1e-6
+
+
+def test_the_oracle_does_not_draft_where_drafts_cost_more_than_they_save() -> None:
+    top = oracle(field(1), MOST, lambda drafted: 10 + 11 * drafted)
+    assert top.drafted == 0
+
+
+def test_at_temperature_0_the_oracle_is_the_shortest_of_all_paths() -> None:
+    of = field(3, texts=4, longest=20, sure=True)
+    spent = [10.0, 13.0, 19.0, 24.0, 38.0]
+    for row in range(4):
+        accepts, end = of.accept[row, 0], int(of.lengths[row])
+        least = {end: 0.0}
+        for start in range(end - 1, int(of.starts[row]) - 1, -1):
+            ways = []
+            for drafted in range(min(MOST, end - start - 1) + 1):
+                run = accepts[start : start + drafted]
+                taken = drafted if run.all() else int(np.argmin(run))
+                ways.append(spent[drafted] + least[start + taken + 1])
+            least[start] = min(ways)
+        top = oracle(of.select(slice(row, row + 1)), MOST, spent.__getitem__)
+        assert top.milliseconds(spent.__getitem__) == pytest.approx(least[int(of.starts[row])])
 
 
 @given(fields, st.integers(0, 10**6))
@@ -208,7 +240,7 @@ def test_plain_decoding_is_the_best_fixed_k_of_a_dead_drafter() -> None:
     k, drafting = best_fixed(dead, ROUND_MS, range(1, MOST + 1), MOST)
     assert k == 0
     assert drafting.speedup(ROUND_MS) == 1
-    assert oracle(dead, MOST).speedup(ROUND_MS) == pytest.approx(1)
+    assert oracle(dead, MOST, ROUND_MS).speedup(ROUND_MS) == pytest.approx(1)
 
 
 def test_many_texts_go_through_a_few_at_a_time() -> None:

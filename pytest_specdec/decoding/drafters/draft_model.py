@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ...cases.case import Sampling
 from ...checkpoints.checkpoint import Checkpoint, check_pair, open_checkpoint
@@ -35,7 +37,7 @@ class DraftModel(Drafter):
     def __init__(self, model: LoadedModel, depth: int) -> None:
         self.model, self.depth = model, depth
         self.models = (model,)
-        self.takes_confidence = depth == 0
+        self.takes_confidence = self.varies = depth == 0
 
     def proposer(self, start: DecodingStart) -> DraftModelProposer:
         return DraftModelProposer(self.model, self.depth, start.sampling, start.k, start.confidence)
@@ -90,9 +92,14 @@ class DraftModelProposer:
         self._chain = MtpCache(model.heads, heads, reach) if heads else None
         self._heads, self._depth = heads, depth
         self._sampling, self._confidence = sampling, confidence
+        self.thresholds: NDArray[np.floating] | None = None
+        """(rows,): the confidence for the next round, by row, in the place of `confidence`."""
+        self.confidences: list[tuple[float, ...]] = []
+        """Of each row's drafts in the last round, where there were thresholds."""
 
     def propose(self, sequences: Sequences, k: int, generator: torch.Generator | None) -> Proposal:
-        drafts = Drafts(sequences, self._sampling, k, generator, self._confidence)
+        stop = self._confidence if self.thresholds is None else self.thresholds
+        drafts = Drafts(sequences, self._sampling, k, generator, stop)
         for first in range(0, k, 1 + self._depth):
             if drafts.stopped:
                 break
@@ -105,7 +112,15 @@ class DraftModelProposer:
             self._chain.begin(sequences, self._model.hidden, ends - 1, agreed)
             for _ in range(min(self._heads, k - first - 1)):
                 drafts.take(self._chain.step())
+        self.confidences = drafts.confidences
         return drafts.proposal()
+
+    def pause(self, sequences: Sequences) -> None:
+        """Nothing is drafted in the next round: take back what was rejected in the last one, which
+        later rounds could not know.
+        """
+        if self._model.cached is not None:
+            self._model.keep(np.minimum(self._model.cached, sequences.agreed))
 
     def emitted(self, tokens: Sequence[Sequence[int]]) -> None:
         """The sequences hold all that it needs."""

@@ -23,14 +23,18 @@ class Drafts:
         sampling: Sampling,
         k: int,
         generator: torch.Generator | None,
-        confidence: float = 0.0,
+        confidence: float | NDArray[np.floating] = 0.0,
     ) -> None:
+        """`confidence` is one for all rows, or one for each; 0 never stops."""
         self._sequences, self._sampling = sequences, sampling
         self._k, self._generator = k, generator
         self._tokens: list[torch.Tensor] = []
         self._kept: list[torch.Tensor] = []
         self._clocks: torch.Tensor | None = None
         self._confidence = confidence
+        self._stops = bool(np.any(confidence))
+        self._seen: list[NDArray[np.floating]] = []
+        """(rows,) for each draft: how likely the drafter found it, where some stop by that."""
         self._sure = np.ones(len(sequences.lengths), dtype=bool)
         self._steps: list[NDArray[np.bool_]] = []
         """Which rows proposed each draft, where a confidence stops some."""
@@ -58,23 +62,26 @@ class Drafts:
         self._sequences.put(len(self._tokens), tokens)
         self._tokens.append(tokens)
         self._vocabulary = logits.shape[-1]
-        if self._confidence:
+        if self._stops:
             self._steps.append(self._sure)
-            self._sure = (
-                self._sure
-                & (confidence(logits, tokens, self._sampling) >= self._confidence).cpu().numpy()
-            )
+            self._seen.append(confidence(logits, tokens, self._sampling).cpu().numpy())
+            self._sure = self._sure & (self._seen[-1] >= self._confidence)
+
+    @property
+    def confidences(self) -> list[tuple[float, ...]]:
+        """Of each row's drafts, where some stop by them; also of those after it stopped."""
+        return [tuple(map(float, row)) for row in np.stack(self._seen, 1)] if self._seen else []
 
     def proposal(self) -> Proposal:
         tokens = torch.stack(self._tokens, 1)
         drafted = np.full(tokens.shape[0], tokens.shape[1])
-        if self._confidence:
+        if self._stops:
             proposed = np.stack(self._steps, 1)
             drafted = proposed.sum(1)
         if not self._kept:
             return CertainProposal(tokens, drafted, self._vocabulary)
         distributions = torch.softmax(torch.stack(self._kept, 1), -1)
-        if self._confidence:
+        if self._stops:
             distributions = (
                 distributions * torch.from_numpy(proposed).to(distributions.device)[..., None]
             )

@@ -34,6 +34,7 @@ class OneHotDrafter(Drafter):
     """
 
     takes_processors = True
+    varies = True
 
     def __init__(self, new_index: Callable[[Sequence[int]], DraftIndex], fingerprint: str) -> None:
         self._new_index, self._fingerprint = new_index, fingerprint

@@ -73,6 +73,12 @@ class CertainProposal(Proposal):
         return whole
 
     @property
+    def vocabulary(self) -> int:
+        """Number of tokens in the distributions."""
+        size: int = self.__dict__["_vocabulary"]
+        return size
+
+    @property
     def proposed(self) -> torch.Tensor:
         """(rows, k): which of the tokens are drafts."""
         k = self.tokens.shape[1]
@@ -216,6 +222,10 @@ class Drafter(abc.ABC):
     """Whether `most_drafts` is what it was trained for, and engines let it draft more."""
     takes_confidence = False
     """Whether its proposer can stop at a draft below `DecodingStart.confidence`."""
+    varies = False
+    """Whether each round may ask for any number of drafts, or for none. Of others a controller's
+    rounds are drafted in full, and drafts that it does not want are thrown away.
+    """
     whole_blocks = False
     """Whether k decides all drafts of a round, as where they are drafted together in a block: then
     scores for one k say nothing of another, and `score` is asked for each k by itself.
