@@ -64,7 +64,10 @@ def diagnose(run: Run, before: MeasuredCase, store: BaselineStore, engine: Engin
         stored = any(store.tokens_path(run.case, head).exists() for head in range(run.case.heads))
         return [_UNUSABLE] * stored
     losses = [
-        (change, head) for head, positions in heads.items() for change in positions.worst_tokens()
+        (change, head)
+        for head, positions in heads.items()
+        for change in positions.worst_tokens()
+        if change.before - change.now > _NOISE
     ]
     losses.sort(key=lambda loss: loss[0].lost, reverse=True)
     words = engine.models.words(run.case, [change.token for change, _ in losses[:_WORST]])

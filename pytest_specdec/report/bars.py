@@ -14,7 +14,8 @@ def bars(rows: Iterable[ReportRow]) -> Iterator[str]:
     """Lines of all charts, without colour."""
     for picture in pictures(rows):
         legend = "* is the best; " if picture.drafting_pays else ""
-        yield f"speed-up over k, {picture.title} ({legend}95 % interval)"
+        unit = " of whole texts" if picture.whole_requests else ""
+        yield f"speed-up{unit} over k, {picture.title} ({legend}95 % interval)"
         if not picture.whole_requests:
             yield "  each k counts only rounds with room for k drafts, which favours a larger k"
         if not picture.drafting_pays:
