@@ -250,3 +250,12 @@ def test_files_and_make_targets_that_pages_name_exist(page: Path) -> None:
         for name in re.findall(r"(?:`|^)make ([a-z][a-z0-9-]*)", text, re.M)
         if f"\n{name}:" not in makefile
     ] == []
+
+
+def test_both_glossaries_have_the_same_terms_in_the_same_order() -> None:
+    english, chinese = (
+        re.findall(r"^\| \*\*(.+?)\*\*", (ROOT / "docs" / name).read_text(encoding="utf-8"), re.M)
+        for name in ("glossary.md", "glossary-zh.md")
+    )
+    assert len(english) > 30
+    assert chinese == english

@@ -52,6 +52,11 @@ CURE = (
     "restore them from version control, or delete their file and run with --specdec-update=all to "
     "sample new ones"
 )
+"""For texts that are stored."""
+GIVEN_CURE = (
+    "replay texts that it emitted, with the temperature and filters that they were sampled with"
+)
+"""For texts that a caller passes."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,11 +95,11 @@ class Origin:
         count = sum(self.outside)
         return f"{count} of {self.tokens:,} tokens {_lies(self.sampling, count)}" if count else None
 
-    def check(self) -> None:
+    def check(self, cure: str = CURE) -> None:
         """Raises MeasurementError for texts that the target does not emit under these settings."""
         if (problem := self._problem()) is not None:
             raise MeasurementError(
-                f"the texts are not this target's under these settings: {problem}; {CURE}"
+                f"the texts are not this target's under these settings: {problem}; {cure}"
             )
 
     def _problem(self) -> str | None:

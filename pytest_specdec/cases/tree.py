@@ -263,6 +263,9 @@ def _pairs(text: str) -> dict[str, object]:
     pairs = [part.split("=", 1) for part in text.split(",")]
     if any(len(pair) != 2 or not pair[1].strip().isdecimal() for pair in pairs):
         raise _unreadable(text)
+    names = [name.strip() for name, _ in pairs]
+    if len(set(names)) < len(names):
+        raise RequestError(f"the tree {text!r} names a setting twice; keep one of them")
     return {name.strip(): int(number) for name, number in pairs}
 
 

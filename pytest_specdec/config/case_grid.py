@@ -88,6 +88,10 @@ def cases(
         _check_processors(engine, judged=judged is not None)
     texts = _texts(settings, marker, test_folder)
     tree = settings.value(TREE, marker)
+    if marker[TREE] is not None and marker[K] is not None:
+        raise RequestError(
+            "the marker has k= and tree=, and a tree has its own depth; leave one of them out"
+        )
     rules = _rule if tree is None else functools.partial(tree_rule, tree)
     rule = rules(settings.value(RULE, marker), texts.temperature, engine)
     costs = _costs(settings, marker, test_folder)

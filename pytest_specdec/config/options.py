@@ -158,6 +158,7 @@ TREE: Option[Tree | None] = Option(
     metavar="TREE",
     help="Draft trees, not chains: topk=4,depth=5,nodes=16, or paths",
     default=None,
+    excludes={K: "would draft chains of k tokens, and a tree has its own depth"},
     marker="tree",
     narrows=True,
 )

@@ -23,9 +23,9 @@ from .drafters.protocol import Drafter
 from .drafters.registry import DrafterSource, loaded_pair
 from .loading import LoadedModel, loaded
 from .named_processors import ProcessorSource, check_drafters, ready_processors
+from .prompt_ids import prompt_ids
 from .replay import Progress
 from .sampling import ending_tokens
-from .text_limits import check_context
 from .verification import rule_named
 
 
@@ -167,11 +167,7 @@ def decode(
     _check_confidence(confidence, ready)
     if controller is not None:
         _check_control(controller, ready, k, confidence)
-    ids = [
-        model.tokenizer(prompt)["input_ids"] if isinstance(prompt, str) else list(prompt)
-        for prompt in prompts
-    ]
-    _check_prompts([model, *(() if ready is None else ready.models)], ids, new_tokens)
+    ids = prompt_ids([model, *(() if ready is None else ready.models)], prompts, new_tokens)
     changes = ready_processors(processors, model, temperature)
     check_drafters([] if ready is None else [ready], changes)
     plan = DecodingPlan(
@@ -258,21 +254,3 @@ def _loaded(
             "plain decoding is k = 0 without a drafter; name a drafter, or pass k=0 and None"
         )
     return (loaded(target), None) if drafter is None else loaded_pair(target, drafter, depth)
-
-
-def _check_prompts(
-    models: Sequence[LoadedModel], prompts: Sequence[Sequence[int]], new_tokens: int
-) -> None:
-    """Raises RequestError for no prompt, an empty one, or one that leaves no room in a model's
-    context.
-    """
-    if not prompts or not all(map(len, prompts)):
-        raise RequestError("decode needs prompts of at least one token each; pass some")
-    if new_tokens < 1:
-        raise RequestError(f"new_tokens is {new_tokens}; ask for at least one")
-    check_context(
-        models,
-        max(map(len, prompts)) + new_tokens,
-        new_tokens=new_tokens,
-        cure="shorten the prompt or ask for fewer new tokens",
-    )

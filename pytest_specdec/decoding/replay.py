@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from ..acceptance.counts import Counts
 from ..acceptance.renewal import End, expected_counts
 from ..acceptance.scores import Scores
+from ..acceptance.text_origin import GIVEN_CURE, joined
 from ..cases.case import Sampling, checked_rule
 from ..cases.drafting import DraftSampling, drafting_of
 from ..cases.texts import Text
@@ -99,7 +100,8 @@ def replay(
     RequestError
         For a pair or rule that cannot be replayed, or texts longer than a model's context.
     MeasurementError
-        For texts without a single round, NaN, or a token that the target cannot have emitted.
+        For texts without a single round, NaN, or texts that the target does not emit at this
+        temperature and with these filters. At temperature 0 every sixteenth text is looked at.
 
     References
     ----------
@@ -123,13 +125,28 @@ def replay(
         texts,
         sampling,
         processors=ready_processors(processors, model, temperature),
+        judge_origin=True,
     )
+    if scores.origin is not None:
+        scores.origin.check(GIVEN_CURE)
     counts = expected_counts(scores.field(rule), k, end)
     if not counts.total_rounds > 0:
         raise MeasurementError(
             f"no text is long enough for a round of k={k}; use longer texts or a smaller k"
         )
     return counts
+
+
+def check_origin(target: LoadedModel, texts: Sequence[Text], sampling: Sampling) -> None:
+    """Raises MeasurementError for texts that the target does not emit under these settings; at
+    temperature 0 every sixteenth text is looked at.
+    """
+    scorer = BatchScorer(target, [], texts, sampling)
+    plan = scorer.plan(judge_origin=True)
+    units = plan.greedy if sampling.temperature == 0 else plan.batches
+    score = scorer.greedy_origin if sampling.temperature == 0 else scorer.score
+    origins = [batch.origin for batch in map(score, units) if batch.origin is not None]
+    joined(origins).check(GIVEN_CURE)
 
 
 @torch.inference_mode()

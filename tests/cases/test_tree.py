@@ -89,3 +89,8 @@ def test_what_is_replayed() -> None:
     assert "siblings" in (not_replayable_tree("traversal", tree_of("0 1 sampled")) or "")
     assert "lossy" in (not_replayable_tree("naive", tree_of("0 1")) or "")
     assert not_replayable_tree("naive", tree_of("0 0.0 sampled")) is None
+
+
+def test_a_setting_that_is_named_twice_is_refused() -> None:
+    with pytest.raises(RequestError, match="names a setting twice; keep one of them"):
+        tree_of("topk=4,topk=5,depth=2,nodes=8")

@@ -560,7 +560,7 @@ def test_a_pattern_may_follow_the_name_of_a_type(tmp_path: Path) -> None:
 
 def test_a_tree_is_one_case_of_its_depth(tmp_path: Path) -> None:
     for tree in ("0 1 0.0", [[0], [1], [0, 0]], {"paths": [[0], [1], [0, 0]]}):
-        only = single_case(tmp_path, marker=PAIR | {"tree": tree_of(tree), "k": (4, 8)})
+        only = single_case(tmp_path, marker=PAIR | {"tree": tree_of(tree)}, line={"k": (4, 8)})
         assert (only.k, only.rule, str(only.tree)) == (2, "rejection", "0 1 0.0")
 
 
@@ -574,6 +574,7 @@ def test_a_tree_is_one_case_of_its_depth(tmp_path: Path) -> None:
         ({"rule": "block"}, "does not verify trees"),
         ({"rule": "naive"}, "lossy"),
         ({"rule": "traversal", "tree": tree_of("0 1 sampled")}, "use --specdec-engine=decode"),
+        ({"k": (4,)}, "the marker has k= and tree=.*; leave one of them out"),
     ],
 )
 def test_what_does_not_go_with_trees_is_refused(

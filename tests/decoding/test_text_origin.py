@@ -5,6 +5,7 @@ at a cut-off are counted.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import torch
 from helpers.embedded import Pair
 from helpers.support import EMBEDDED, ROOT
 
+from pytest_specdec import decode, replay, replay_tree
 from pytest_specdec.acceptance.text_origin import Origin
 from pytest_specdec.baselines.store import load
 from pytest_specdec.cases.case import LOOKUP, Case, Sampling, TextKey
@@ -204,3 +206,18 @@ def test_a_measurement_says_how_many_tokens_lie_outside(
     assert measured.notes == (
         "texts of text at t1-topk8: 1 of 160 tokens lies outside the target's top-k 8 here",
     )
+
+
+@pytest.mark.parametrize(("temperature", "emitted"), [(0, 1.0), (1.0, 0)])
+@pytest.mark.parametrize("tree", [False, True], ids=["chain", "tree"])
+def test_replay_refuses_texts_of_another_temperature(
+    pair: Pair, temperature: float, emitted: float, tree: bool
+) -> None:
+    texts = decode(
+        pair.target, None, pair.prompts[:8], k=0, temperature=emitted, new_tokens=64
+    ).texts
+    ask = functools.partial(replay_tree, tree="0 1 0.0") if tree else functools.partial(replay, k=2)
+    with pytest.raises(
+        MeasurementError, match=r"not this target's under these settings.*; replay texts that it"
+    ):
+        ask(pair.target, pair.draft, texts, temperature=temperature)

@@ -15,7 +15,6 @@ from ...cases.texts import texts_from_ids
 from ...cases.tree import ROOT, Tree, tree_of
 from ...cases.tree_rules import checked_tree_rule
 from ...checkpoints.drafter_folders import check_drafts
-from ...common.errors import RequestError
 from ..batch import BatchRow
 from ..clock import Lap
 from ..decode import Decoded
@@ -23,9 +22,9 @@ from ..distributions import check_finite, probabilities, sample
 from ..drafters.protocol import Drafter
 from ..drafters.registry import DrafterSource, loaded_pair
 from ..loading import LoadedModel
+from ..prompt_ids import prompt_ids
 from ..replay import Progress
 from ..sampling import ending_tokens
-from ..text_limits import check_context
 from .cached import TreeModel
 from .drafting import DraftedNodes, cut, draft_tree
 from .proposers import tree_proposer
@@ -112,20 +111,7 @@ def decode_tree(
     shape = tree_of(tree)
     model, drafting = loaded_pair(target, drafter, depth)
     check_drafts(drafter, shape.depth, drafting.most_drafts)
-    ids = [
-        model.tokenizer(prompt)["input_ids"] if isinstance(prompt, str) else list(prompt)
-        for prompt in prompts
-    ]
-    if not ids or not all(map(len, ids)) or new_tokens < 1:
-        raise RequestError(
-            "decode_tree needs prompts of at least one token each and one new token; pass some"
-        )
-    check_context(
-        [model, *drafting.models],
-        max(map(len, ids)) + new_tokens,
-        new_tokens=new_tokens,
-        cure="shorten the prompt or ask for fewer new tokens",
-    )
+    ids = prompt_ids([model, *drafting.models], prompts, new_tokens)
     plan = TreePlan(
         target=model,
         drafter=drafting,

@@ -26,7 +26,7 @@ from ...common.errors import MeasurementError, RequestError
 from ..drafters.protocol import Drafter
 from ..drafters.registry import DrafterSource, loaded_pair
 from ..loading import LoadedModel
-from ..replay import Progress, next_batch, padded
+from ..replay import Progress, check_origin, next_batch, padded
 from ..target_passes import ModelPasses
 from ..text_limits import check_context, check_tokens
 from .drafting import cut, draft_tree
@@ -81,7 +81,8 @@ def replay_tree(
     RequestError
         For a pair, tree or rule that cannot be replayed.
     MeasurementError
-        For texts without a single round, or that the target cannot have emitted.
+        For texts without a single round, or that the target does not emit at this temperature and
+        with these filters. At temperature 0 every sixteenth text is looked at.
 
     References
     ----------
@@ -103,6 +104,7 @@ def replay_tree(
     check_drafts(drafter, shape.depth, drafting.most_drafts)
     sampling = Sampling(temperature, top_k, top_p)
     (field,) = tree_fields(model, drafting, texts, [TreePair(shape, rule)], sampling)
+    check_origin(model, texts, sampling)
     counts = expected_counts(field, shape.depth, end)
     if not counts.total_rounds > 0:
         raise MeasurementError(
