@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from ..decoding.decode import Decoded
     from ..decoding.drafters.protocol import Drafter
+    from ..decoding.likeliest_drafts import LikeliestDrafts
     from ..decoding.loading import LoadedModel
     from ..decoding.named_processors import ProcessorSource
     from ..decoding.timing import SteadyRounds
@@ -177,6 +178,18 @@ class ModelPool:
             functools.partial(self.report, f"{case.id}: replay of trees"),
         )
         return field
+
+    def likeliest_drafts(self, case: Case, texts: Sequence[Text]) -> list[LikeliestDrafts] | None:
+        """What the case's drafter finds likeliest at each position of texts; None where it does not
+        show that, and for a target whose weights stay in files.
+        """
+        from ..decoding.likeliest_drafts import likeliest_drafts
+
+        target = self.target(case.target)
+        if target.stream is not None or case.texts.processors is not None:
+            return None
+        sampling = case.drafting.sampling(case.texts.sampling)
+        return likeliest_drafts(target, self._ready_drafter(case), texts, sampling)
 
     def rounds(
         self, case: Case, *, batch_size: int = 1, context: int = _CONTEXT, plain: bool = False

@@ -22,6 +22,7 @@ from ..records.text_set import TextSet
 from .models import ModelPool
 
 if TYPE_CHECKING:
+    from ..decoding.likeliest_drafts import LikeliestDrafts
     from ..decoding.named_processors import ProcessorSource
     from ..lossless.texts.conformance import Conformance
     from .counting.possible_rounds import CountedRun
@@ -78,6 +79,10 @@ class Measurement:
     stored_contexts: Callable[[], SameContexts | None] | None = None
     """Makes the acceptance of one round from every start of the stored texts of another target;
     None where there are none that can be used.
+    """
+    likeliest: Callable[[Sequence[str]], Mapping[str, LikeliestDrafts]] | None = None
+    """Makes what the drafter finds likeliest in the texts of some prompts, by their keys; without
+    those where it is not known.
     """
     references: Callable[[], References] | None = None
     """Makes the counts of reference drafters on the same texts, where these are replayed.

@@ -16,7 +16,7 @@ from .evidence import accumulate
 from .facts import ComparisonFacts
 from .paired import Pair
 from .permutation import random_p_value
-from .verdict import Outcome, Verdict
+from .verdict import Night, Outcome, Verdict
 
 _STORED_TEXTS = (
     "a run without --specdec-accumulate decides on the stored texts, where far smaller drops show"
@@ -58,7 +58,8 @@ def judge_accumulated(
     level = alpha / gates
     facts = ComparisonFacts.of(metric, pair, changes(now, before))
     p_value = random_p_value(pair, level=level, seed=facts.seed + len(earlier))
-    evidence = accumulate([*(run.p_value for run in earlier), p_value])
+    p_values = [*(run.p_value for run in earlier), p_value]
+    evidence = accumulate(p_values)
     # The reported drop starts at the run from which the evidence is largest.
     since = Pair.of([*stored, *later[: evidence.since - 1]], later[evidence.since - 1 :])
     facts = ComparisonFacts.of(metric, since, facts.changed)
@@ -78,4 +79,10 @@ def judge_accumulated(
         limit=margin,
         detectable=facts.detectable(margin, level),
     )
-    return dataclasses.replace(verdict, evidence=evidence.value), p_value
+    nights = tuple(
+        Night(length=counts.acceptance_length, p_value=p, evidence=value)
+        for counts, p, value in zip(later, p_values, evidence.values, strict=True)
+    )
+    return dataclasses.replace(
+        verdict, evidence=evidence.value, evidence_limit=1 / level, nights=nights
+    ), p_value

@@ -21,14 +21,22 @@ from collections.abc import Sequence
 class Evidence:
     """The e-process after some runs."""
 
-    value: float
-    """Its value after the last run."""
-    highest: float
-    """The highest value so far: what has been rejected stays rejected."""
+    values: tuple[float, ...]
+    """Its value after each run."""
     since: int
     """1-based index of the most likely change point: the run from which the product of e-values is
     largest.
     """
+
+    @property
+    def value(self) -> float:
+        """Its value after the last run."""
+        return self.values[-1] if self.values else 1.0
+
+    @property
+    def highest(self) -> float:
+        """The highest value so far: what has been rejected stays rejected."""
+        return max((1.0, *self.values))
 
 
 def bet(p_value: float) -> float:
@@ -52,11 +60,10 @@ def accumulate(p_values: Sequence[float]) -> Evidence:
     little evidence.
     """
     products: list[float] = []
-    value = highest = 1.0
+    values: list[float] = []
     for run, p in enumerate(p_values, 1):
         products = [product * bet(p) for product in (*products, 1.0)]
         weighed = (product / (start * (start + 1)) for start, product in enumerate(products, 1))
-        value = math.fsum(weighed) + 1 / (run + 1)
-        highest = max(highest, value)
+        values.append(math.fsum(weighed) + 1 / (run + 1))
     since = 1 + max(range(len(products)), key=products.__getitem__, default=0)
-    return Evidence(value=value, highest=highest, since=since)
+    return Evidence(values=tuple(values), since=since)

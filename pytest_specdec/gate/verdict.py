@@ -52,6 +52,18 @@ class Estimate:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Night:
+    """An accumulated run."""
+
+    length: float
+    """Its acceptance length."""
+    p_value: float
+    """Against all runs before it."""
+    evidence: float
+    """The e-process after it."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Verdict:
     """What the gate decided, with every number that its message and the report print. Drops are
     relative.
@@ -76,6 +88,10 @@ class Verdict:
     """
     evidence: float | None = None
     """The e-process after this run, where evidence accumulates."""
+    evidence_limit: float | None = None
+    """From which evidence fails the case."""
+    nights: tuple[Night, ...] = ()
+    """The accumulated runs, oldest first; this run is the last one."""
     changed: tuple[str, ...] = ()
     estimate: Estimate | None = None
     pair: Pair | None = dataclasses.field(default=None, compare=False, repr=False)

@@ -67,6 +67,15 @@ def measured_row(
         row["smallest_detectable_drop"] = plain(verdict.smallest_detectable_drop)
         row["p_value"] = plain(verdict.p_value)
         row["evidence"] = plain(verdict.evidence)
+        row["evidence_limit"] = plain(verdict.evidence_limit)
+        row["nights"] = [
+            report.NightRow(
+                length=plain(night.length),
+                p_value=plain(night.p_value),
+                evidence=plain(night.evidence),
+            )
+            for night in verdict.nights
+        ]
         row["erosion"] = None if verdict.erosion is None else _erosion(verdict.erosion)
         row["verdict"] = _WORDS.get(verdict.reason, verdict.outcome)
         row["reason"] = verdict.reason
@@ -127,6 +136,8 @@ def empty_row(case: Case, engine: str) -> ReportRow:
         smallest_detectable_drop=None,
         p_value=None,
         evidence=None,
+        evidence_limit=None,
+        nights=[],
         erosion=None,
         verdict="not judged",
         regime="",

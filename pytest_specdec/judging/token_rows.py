@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,11 +16,14 @@ from ..acceptance.renewal import AcceptanceField
 from ..acceptance.scores import Scores
 from ..acceptance.token_acceptance import decoded, token_acceptance
 from ..baselines.store import BaselineStore
-from ..common.errors import BaselineError
+from ..common.errors import BaselineError, SpecdecError
 from ..engines.protocol import Engine, Measurement
 from ..records.measured import MeasuredCase
 from ..report.row import ContextRow, Number, ShownToken, TokenTextRow, plain
 from .comparison import Run
+
+if TYPE_CHECKING:
+    from ..decoding.likeliest_drafts import LikeliestDrafts
 
 _TEXTS = 3
 _MOST_TOKENS = 192
@@ -47,14 +51,20 @@ def token_texts(
     places = {prompt: row for row, prompt in enumerate(field.prompts)}
     categories = dict(zip(run.counts.prompts, run.counts.categories, strict=True))
     rows = []
-    for prompt, now, old in _fallen(run.counts, before):
-        if prompt not in places:
-            continue
+    fallen = [found for found in _fallen(run.counts, before) if found[0] in places]
+    likeliest = _likeliest(measurement, [prompt for prompt, _, _ in fallen])
+    for prompt, now, old in fallen:
         values = _values(scores, field, places[prompt], earlier.get(prompt))
         ids = texts[prompt]
         undrafted = len(ids) - len(values)
         shown = [*[(None, None, None, None)] * undrafted, *values][:_MOST_TOKENS]
         words = engine.models.words(run.case, ids[: len(shown)])
+        others = _others(likeliest.get(prompt), ids, undrafted, len(shown))
+        instead = engine.models.words(run.case, [token for token, _ in others.values()])
+        drafted = {
+            place: (word, chance)
+            for (place, (_, chance)), word in zip(others.items(), instead, strict=True)
+        }
         rows.append(
             TokenTextRow(
                 prompt=names.get(prompt, prompt),
@@ -62,13 +72,58 @@ def token_texts(
                 length=plain(now),
                 before=plain(old),
                 tokens=[
-                    ShownToken(text=word, target=p, draft=q, accept=accept, before=past)
-                    for word, (p, q, accept, past) in zip(words, shown, strict=True)
+                    _shown(word, values, drafted.get(place))
+                    for place, (word, values) in enumerate(zip(words, shown, strict=True))
                 ],
                 more=len(ids) - len(shown),
             )
         )
     return rows
+
+
+def _shown(
+    word: str,
+    values: tuple[Number, Number, Number, Number],
+    instead: tuple[str, float] | None,
+) -> ShownToken:
+    p, q, accept, past = values
+    other, chance = (None, None) if instead is None else instead
+    return ShownToken(
+        text=word,
+        target=p,
+        draft=q,
+        accept=accept,
+        before=past,
+        instead=other,
+        instead_draft=plain(chance),
+    )
+
+
+def _likeliest(measurement: Measurement, prompts: Sequence[str]) -> Mapping[str, LikeliestDrafts]:
+    """What the drafter finds likeliest in these texts; it only explains, so nothing where it cannot
+    be had.
+    """
+    if measurement.likeliest is None:
+        return {}
+    try:
+        return measurement.likeliest(prompts)
+    except SpecdecError:
+        return {}
+
+
+def _others(
+    likeliest: LikeliestDrafts | None, ids: Sequence[int], undrafted: int, most: int
+) -> dict[int, tuple[int, float]]:
+    """By place in the new tokens: what head 0 finds likelier than the text's token, and its q."""
+    if likeliest is None or len(likeliest.tokens) != len(ids) - undrafted:
+        return {}
+    return {
+        place: (token, chance)
+        for place, token, chance in zip(
+            range(undrafted, most), likeliest.tokens, likeliest.probabilities, strict=False
+        )
+        if token != ids[place]
+    }
 
 
 def _values(

@@ -59,6 +59,18 @@ def case_section(row: ReportRow, say: Phrases, draw: Drawer) -> dict[str, Any]:
             )
             for link in row["chain"]
         ],
+        "nights": [
+            (
+                str(number),
+                say.number(night["length"], 4),
+                say.number(night["p_value"], 4),
+                say.number(night["evidence"], 3),
+            )
+            for number, night in enumerate(row["nights"], 1)
+        ],
+        "nights_note": say("nights_note", limit=say.number(row["evidence_limit"], 0))
+        if row["nights"]
+        else "",
         "details": list(details(row, say)) if row["rounds"] is not None else [],
     }
 
@@ -90,10 +102,13 @@ def _says(token: ShownToken, say: Phrases) -> str:
     if token["accept"] is None:
         return ""
     values = {name: say.number(token[name], 3) for name in ("target", "draft", "accept")}
-    before = token["before"]
-    return say("token_says", **values) + (
-        "" if before is None else say("token_before", before=say.number(before, 3))
-    )
+    said = say("token_says", **values)
+    if token["before"] is not None:
+        said += say("token_before", before=say.number(token["before"], 3))
+    if token["instead"] is not None:
+        chance = say.number(token["instead_draft"], 3)
+        said += say("token_instead", word=token["instead"], draft=chance)
+    return said
 
 
 def _change(now: Number, before: Number) -> str:

@@ -113,6 +113,10 @@ class ShownToken(TypedDict):
     """The chance that a draft of it by head 0 is accepted."""
     before: Number
     """The same in the baseline, where it is stored."""
+    instead: str | None
+    """What head 0 finds likeliest there, where that is another token."""
+    instead_draft: Number
+    """Its probability by head 0."""
 
 
 class TokenTextRow(TypedDict):
@@ -148,6 +152,17 @@ class ChainRow(TypedDict):
     """HEAD when it was replaced; None for the current one, and where it is not known."""
     same_texts: bool
     """Whether it was measured on the texts of the current one."""
+
+
+class NightRow(TypedDict):
+    """An accumulated run."""
+
+    length: Number
+    """Its acceptance length."""
+    p_value: Number
+    """Against all runs before it."""
+    evidence: Number
+    """The e-process after it."""
 
 
 class CheckRow(TypedDict):
@@ -255,6 +270,10 @@ class ReportRow(Metrics, ByCategory):
     p_value: Number
     evidence: Number
     """The e-process, if evidence is accumulated."""
+    evidence_limit: Number
+    """From which evidence fails the case."""
+    nights: list[NightRow]
+    """The accumulated runs, oldest first; this run is the last one."""
     erosion: ErosionRow | None
     """None where it is not below the best by more than rounding."""
     verdict: str

@@ -186,6 +186,8 @@ def row(**changes: Any) -> ReportRow:
         "token_texts": [],
         "contexts": [],
         "chain": [],
+        "nights": [],
+        "evidence_limit": None,
         "prompts": 2,
         "rounds": 80.0,
         "acceptance_rate": 0.5,

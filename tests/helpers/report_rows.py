@@ -95,10 +95,19 @@ def _token_fields(rng: np.random.Generator) -> dict[str, Any]:
     texts = []
     for place in range(3):
         tokens = [
-            {"text": " the", "target": p, "draft": q, "accept": min(1.0, q / p), "before": 0.5}
+            {
+                "text": " the",
+                "target": p,
+                "draft": q,
+                "accept": min(1.0, q / p),
+                "before": 0.5,
+                "instead": " a" if q < 0.4 else None,
+                "instead_draft": 0.6 if q < 0.4 else None,
+            }
             for p, q in rng.uniform(0.1, 1.0, size=(128, 2)).tolist()
         ]
-        undrafted = dict.fromkeys(("target", "draft", "accept", "before"))
+        unknown = ("target", "draft", "accept", "before", "instead", "instead_draft")
+        undrafted = dict.fromkeys(unknown)
         texts.append(
             {
                 "prompt": f"'prompt number {place}'",
@@ -116,6 +125,8 @@ def _token_fields(rng: np.random.Generator) -> dict[str, Any]:
             {"length": 2.7, "commit": "5" * 40, "same_texts": True},
             {"length": 2.6, "commit": None, "same_texts": False},
         ],
+        "nights": [{"length": 2.5, "p_value": 0.002, "evidence": 30.0}],
+        "evidence_limit": 100.0,
     }
 
 

@@ -102,7 +102,15 @@ def test_hostile_names_stay_text(browser: Any, tmp_path: Path, language: str) ->
                 "length": 2.0,
                 "before": None,
                 "tokens": [
-                    {"text": HOSTILE, "target": 0.5, "draft": 0.1, "accept": 0.2, "before": None}
+                    {
+                        "text": HOSTILE,
+                        "target": 0.5,
+                        "draft": 0.1,
+                        "accept": 0.2,
+                        "before": None,
+                        "instead": HOSTILE,
+                        "instead_draft": 0.7,
+                    }
                 ],
                 "more": 0,
             }

@@ -304,6 +304,21 @@ def test_control_characters_of_an_attached_text_are_made_visible() -> None:
     assert "b\nc" in text
 
 
+def test_accumulated_runs_are_listed_with_their_evidence() -> None:
+    nights = [
+        {"length": 3.1, "p_value": 0.4, "evidence": 0.9},
+        {"length": 2.9, "p_value": 0.001, "evidence": 12.5},
+    ]
+    text = page([row(nights=nights, evidence=12.5, evidence_limit=1600.0)])
+    assert "Evidence over the accumulated runs" in text
+    assert "evidence of 1600 fails the case" in text
+    cells = ("2", "2.9000", "0.0010", "12.500")
+    assert "".join(f"<td>{cell}</td>" for cell in cells) in text.replace(
+        '<td class="word">', "<td>"
+    )
+    assert "Evidence over" not in page([row()])
+
+
 def test_only_pairs_with_samples_have_a_chapter() -> None:
     assert "Conclusions" not in page([row()])
     text = page([row(samples=SAMPLES), row(id="text/other-k8-depth0-t1")])
@@ -312,7 +327,9 @@ def test_only_pairs_with_samples_have_a_chapter() -> None:
 
 
 def test_tokens_are_shaded_by_acceptance_and_say_their_probabilities() -> None:
-    def token(accept: float | None, before: float | None = None) -> dict[str, object]:
+    def token(
+        accept: float | None, before: float | None = None, instead: str | None = None
+    ) -> dict[str, object]:
         known = None if accept is None else 0.25
         return {
             "text": NASTY,
@@ -320,19 +337,24 @@ def test_tokens_are_shaded_by_acceptance_and_say_their_probabilities() -> None:
             "draft": known,
             "accept": accept,
             "before": before,
+            "instead": instead,
+            "instead_draft": None if instead is None else 0.7,
         }
 
-    tokens = [token(None), token(1.0), token(0.0), token(0.6, before=0.8)]
+    tokens = [token(None), token(1.0), token(0.0, instead=NASTY), token(0.6, before=0.8)]
     shown = {"prompt": NASTY, "category": NASTY, "length": 2.0, "before": 2.5, "more": 3}
     text = page([row(token_texts=[{**shown, "tokens": tokens}])])
     Tags(text)
     assert "<script>" not in text
     (spans,) = re.findall(r'<p class="tokens">(.*?)</p>', text, re.S)
     found = re.findall(r'<span(?: class="shade-(\d)")?(?: title="([^"]*)")?>', spans)
-    assert found[:4] == [
+    assert [(shade, html.unescape(says)) for shade, says in found[:4]] == [
         ("", ""),
         ("", "p 0.250, q 0.250, accepted 1.000"),
-        ("5", "p 0.250, q 0.250, accepted 0.000"),
+        (
+            "5",
+            f"p 0.250, q 0.250, accepted 0.000, likeliest draft {NASTY} (q 0.700)",
+        ),
         ("2", "p 0.250, q 0.250, accepted 0.600, before 0.800"),
     ]
     assert "acceptance length 2.000 (before: 2.500)" in text

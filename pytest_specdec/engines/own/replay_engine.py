@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from ...cases.case import Case, TextKey
 from ...cases.prompts import Prompt, read_prompts
 from ...cases.texts import Text, texts_of_prompts
 from ...common.errors import RequestError, SpecdecError
+from ...decoding.likeliest_drafts import LikeliestDrafts
 from ...decoding.named_processors import ProcessorSource
 from ...decoding.sampling import SAMPLED_TOGETHER
 from ...decoding.scoring import assembled
@@ -123,9 +124,20 @@ class ReplayEngine(Engine):
             "smoothed": expected_counts(heads.smoothed_field(), case.k)
             if case.temperature == 0
             else None,
+            "likeliest": functools.partial(self._likeliest, case, group.begun.texts),
             "contexts": functools.partial(self._own_contexts, case),
             "stored_contexts": functools.partial(self._stored_contexts, case),
         }
+
+    def _likeliest(
+        self, case: Case, texts: Sequence[Text], prompts: Sequence[str]
+    ) -> Mapping[str, LikeliestDrafts]:
+        """What the case's drafter finds likeliest; nothing where this process holds no models."""
+        if self._states is not None or not isinstance(self._executor, LocalExecutor):
+            return {}
+        chosen = [text for text in texts if text.key in prompts]
+        found = self.models.likeliest_drafts(case, chosen) if chosen else None
+        return {} if found is None else dict(zip((text.key for text in chosen), found, strict=True))
 
     @functools.cached_property
     def _context_group(self) -> Callable[[TextKey, bool], ContextGroup | None]:
