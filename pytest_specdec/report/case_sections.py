@@ -41,6 +41,14 @@ def case_section(row: ReportRow, say: Phrases, draw: Drawer) -> dict[str, Any]:
             for worst in samples["worst"]
         ],
         "token_texts": [_token_text(text, say) for text in row["token_texts"]],
+        **_histories(row, say),
+        "details": list(details(row, say)) if row["rounds"] is not None else [],
+    }
+
+
+def _histories(row: ReportRow, say: Phrases) -> dict[str, Any]:
+    """Acceptance by length of context, the baselines before, and the accumulated runs."""
+    return {
         "contexts": [
             (
                 f"{part['first']} - {part['last']}",
@@ -71,7 +79,6 @@ def case_section(row: ReportRow, say: Phrases, draw: Drawer) -> dict[str, Any]:
         "nights_note": say("nights_note", limit=say.number(row["evidence_limit"], 0))
         if row["nights"]
         else "",
-        "details": list(details(row, say)) if row["rounds"] is not None else [],
     }
 
 
