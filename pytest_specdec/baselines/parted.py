@@ -107,7 +107,12 @@ def _texts_of(folder: Path, record: _Record) -> Iterator[Path]:
             1.0 if conditions.top_p is None else conditions.top_p,
         )
         name = texts_name(
-            settings_name(sampling, conditions.processors),
+            settings_name(
+                sampling,
+                conditions.processors,
+                conditions.target_name,
+                conditions.template_flags,
+            ),
             conditions.new_tokens,
             record.seed + run,
             served=conditions.engine == "logprobs",

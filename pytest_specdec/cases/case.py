@@ -18,6 +18,7 @@ from .drafter import (
 )
 from .drafting import AS_TARGET, DraftSampling
 from .processors import ProcessorSpec
+from .prompts import Prompt, read_prompts
 from .rules import LOSSY_RULES as LOSSY_RULES
 from .rules import RULES as RULES
 from .rules import checked_rule as checked_rule
@@ -25,6 +26,7 @@ from .rules import default_rule as default_rule
 from .rules import is_lossy as is_lossy
 from .rules import known_rule as known_rule
 from .sampling import Sampling as Sampling
+from .template_flags import TemplateFlags, with_flags
 from .tree import Tree
 from .tree_rules import is_lossy_tree
 
@@ -80,9 +82,13 @@ class JudgedRange:
         return 1 + depth // self.every
 
 
-def settings_name(sampling: Sampling, processors: str | None) -> str:
-    """Sampling settings and processors by name, for file names: `t1-rep1.1`."""
-    return "-".join(filter(None, [sampling.suffix, processors]))
+def settings_name(
+    sampling: Sampling, processors: str | None, target: str | None = None, flags: str | None = None
+) -> str:
+    """Sampling settings, processors, and where there are several the target and the template's
+    flags by name, for file names: `t1-rep1.1`.
+    """
+    return "-".join(filter(None, [sampling.suffix, processors, target, flags]))
 
 
 def texts_name(settings: str, new_tokens: int, seed: int, *, served: bool) -> str:
@@ -111,6 +117,10 @@ class TextKey:
     """
     processors: ProcessorSpec | None = None
     """Logits processors of target and drafter."""
+    target_name: str = ""
+    """The target's folder, where a test measures several targets."""
+    flags: TemplateFlags | None = None
+    """What the target's chat template is rendered with."""
 
     @property
     def sampling(self) -> Sampling:
@@ -125,7 +135,17 @@ class TextKey:
     @property
     def settings(self) -> str:
         """For file names: sampling settings and processors, for example `t1-rep1.1`."""
-        return settings_name(self.sampling, self.processors_name)
+        return settings_name(self.sampling, self.processors_name, self.target_name, self.flags_name)
+
+    @property
+    def flags_name(self) -> str | None:
+        """The template's flags as stored files name them."""
+        return None if self.flags is None else self.flags.name
+
+    def read_prompts(self) -> tuple[Prompt, ...]:
+        """The prompts, with the template's flags. Raises RequestError as `prompts.read_prompts`."""
+        prompts = read_prompts(self.prompts, self.prompt_limit)
+        return with_flags(prompts, self.flags, str(self.prompts))
 
     @property
     def name(self) -> str:

@@ -14,9 +14,10 @@ from .sampling import Sampling
 
 _ARGMAX, _UNFILTERED, _TEMPERATURE = "argmax", "unfiltered", "temperature"
 _LONGER = "longer-blocks"
+_AS_TARGET = "as-target"
 _FORMS = (
     f"{_ARGMAX}, {_UNFILTERED}, {_TEMPERATURE}=T with T above 0, or {_TEMPERATURE}=T,{_UNFILTERED}"
-    f"; {_LONGER} alone or after one of them"
+    f"; {_LONGER} alone or after one of them; {_AS_TARGET}"
 )
 
 
@@ -82,6 +83,8 @@ def parse_drafting(given: str) -> DraftSampling:
     >>> parse_drafting("temperature=0.7,unfiltered").name
     'unfiltered-draftt0.7'
     """
+    if given.strip() == _AS_TARGET:
+        return AS_TARGET
     parts = [part.strip() for part in given.split(",")]
     longer = parts[-1] == _LONGER
     parts = parts[:-1] if longer else parts

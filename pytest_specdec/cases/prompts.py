@@ -45,6 +45,8 @@ class Prompt:
     text: str | None = None
     messages: tuple[tuple[tuple[str, str], ...], ...] = ()
     """Chat messages, each as sorted items, so that the prompt stays hashable."""
+    variables: tuple[tuple[str, bool | int | float | str], ...] = ()
+    """What the chat template is given beside the messages, see `template_flags`."""
 
     def chat(self) -> list[dict[str, str]]:
         return [dict(message) for message in self.messages]

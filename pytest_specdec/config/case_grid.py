@@ -10,7 +10,6 @@ from pathlib import Path
 from ..cases.case import MEASURE, REPLAYING, SERVED, TRACE, Case, TextKey, checked_rule, is_lossy
 from ..cases.drafter import (
     EAGLE3,
-    SUFFIX,
     WITHOUT_DEPTH,
     DrafterSpec,
     DraftModelSpec,
@@ -20,11 +19,12 @@ from ..cases.drafter import (
     ServedSpec,
     parse_drafter,
 )
-from ..cases.drafting import AS_TARGET, DraftSampling, drafting_of, effective
 from ..cases.processors import ProcessorSpec
 from ..cases.rules import is_replayable
 from ..checkpoints.drafter_folders import largest_k, recognised
 from ..common.errors import RequestError
+from .axis_cases import draftings, flags_of, target_names
+from .axis_options import values_of
 from .candidates import candidates, is_pattern
 from .engines import OWN
 from .options import (
@@ -32,7 +32,6 @@ from .options import (
     COSTS,
     DEPTH,
     DRAFT,
-    DRAFTING,
     ENGINE,
     EROSION,
     JUDGED,
@@ -86,16 +85,16 @@ def cases(
         _check_judged(drafters[0].spec, engine)
     if _processors(settings, marker) is not None:
         _check_processors(engine, judged=judged is not None)
-    texts = _texts(settings, marker, test_folder)
+    texts = _texts(settings, marker, test_folder, engine)
     tree = settings.value(TREE, marker)
     if marker[TREE] is not None and marker[K] is not None:
         raise RequestError(
             "the marker has k= and tree=, and a tree has its own depth; leave one of them out"
         )
     rules = _rule if tree is None else functools.partial(tree_rule, tree)
-    rule = rules(settings.value(RULE, marker), texts.temperature, engine)
+    rule = rules(settings.value(RULE, marker), texts[0].temperature, engine)
     costs = _costs(settings, marker, test_folder)
-    drafting = _drafting(settings, marker, texts, drafters[0].spec, engine)
+    ways = draftings(settings, marker, texts[0].sampling, drafters[0].spec, engine)
     for drafter in drafters:
         if isinstance(drafter.spec, RegisteredSpec):
             _check_registered(drafter.spec, engine, judged=judged is not None, costs=costs)
@@ -104,10 +103,12 @@ def cases(
         _check_batches(engine)
     first = drafters[0].spec
     ks, depths = _ks(settings, marker, first), _depths(settings, marker, first)
-    cells = itertools.product(ks if tree is None else (tree.depth,), depths, sizes, drafters)
+    cells = itertools.product(
+        texts, ways, ks if tree is None else (tree.depth,), depths, sizes, drafters
+    )
     return tuple(
         checked_tree_case(
-            texts=texts,
+            texts=key,
             drafter=drafter.spec,
             label=drafter.label,
             k=k,
@@ -123,42 +124,36 @@ def cases(
             tree=tree,
             candidate=drafter.candidate,
         )
-        for k, depth, batch, drafter in cells
+        for key, drafting, k, depth, batch, drafter in cells
     )
 
 
-def _texts(settings: Settings, marker: Marker, test_folder: Path) -> TextKey:
-    return TextKey(
-        suite=suite_name(test_folder, settings.root),
-        target=_target(settings, marker, test_folder),
-        prompts=(test_folder / settings.value(PROMPT_FILE, marker)).resolve(),
-        prompt_limit=settings.value(PROMPTS, marker),
-        new_tokens=settings.value(NEW_TOKENS, marker),
-        temperature=settings.value(TEMPERATURE, marker),
-        seed=settings.value(SEED),
-        top_k=settings.value(TOP_K, marker),
-        top_p=settings.value(TOP_P, marker),
-        served=settings.value(ENGINE) == "logprobs",
-        processors=_processors(settings, marker),
+def _texts(
+    settings: Settings, marker: Marker, test_folder: Path, engine: str
+) -> tuple[TextKey, ...]:
+    """The texts of each target under each of the template's flags."""
+    targets = _targets(settings, marker, test_folder)
+    pairs = itertools.product(
+        zip(targets, target_names(targets), strict=True), flags_of(settings, marker, engine)
     )
-
-
-def _drafting(
-    settings: Settings, marker: Marker, texts: TextKey, drafter: DrafterSpec, engine: str
-) -> DraftSampling:
-    """How drafts are drawn, where that changes their rounds. Raises RequestError for an engine
-    whose drafter's probabilities are given.
-    """
-    drafting = effective(drafting_of(settings.value(DRAFTING, marker)), texts.sampling)
-    certain = isinstance(drafter, RegisteredSpec) and drafter.name == SUFFIX
-    if drafting.as_target or certain or isinstance(drafter, PromptLookupSpec):
-        return AS_TARGET
-    if engine == "logprobs":
-        raise RequestError(
-            "a server's log-probabilities are those at its own settings, so --specdec-drafting "
-            "cannot be applied to them; leave it out, or use --specdec-engine=replay"
+    return tuple(
+        TextKey(
+            suite=suite_name(test_folder, settings.root),
+            target=target,
+            prompts=(test_folder / settings.value(PROMPT_FILE, marker)).resolve(),
+            prompt_limit=settings.value(PROMPTS, marker),
+            new_tokens=settings.value(NEW_TOKENS, marker),
+            temperature=settings.value(TEMPERATURE, marker),
+            seed=settings.value(SEED),
+            top_k=settings.value(TOP_K, marker),
+            top_p=settings.value(TOP_P, marker),
+            served=engine == "logprobs",
+            processors=_processors(settings, marker),
+            target_name=name,
+            flags=flags,
         )
-    return drafting
+        for (target, name), flags in pairs
+    )
 
 
 def _processors(settings: Settings, marker: Marker) -> ProcessorSpec | None:
@@ -212,12 +207,12 @@ def locate(name: str, folder: Path) -> str:
     return name if looks_like_hub_id else str((folder / path).resolve())
 
 
-def _target(settings: Settings, marker: Marker, test_folder: Path) -> str:
+def _targets(settings: Settings, marker: Marker, test_folder: Path) -> tuple[str, ...]:
     given = settings.given(TARGET, marker, test_folder)
     if given is not None:
-        return locate(given.value, given.folder)
+        return tuple(dict.fromkeys(locate(name, given.folder) for name in values_of(given.value)))
     if settings.url is not None:
-        return SERVED
+        return (SERVED,)
     raise RequestError(
         f"no target model for the tests in {test_folder}; pass --specdec-target=PATH or set it in "
         "the marker"
@@ -289,7 +284,7 @@ def replaced_models(settings: Settings, marker: Marker, test_folder: Path) -> di
     """Which of `target` and `drafter` the command line replaces, and how the marker or the ini file
     names it. A run without the option measures that one.
     """
-    models = {"target": (TARGET, _target), "drafter": (DRAFT, _drafters)}
+    models = {"target": (TARGET, _targets), "drafter": (DRAFT, _drafters)}
     replaced = {}
     for role, (option, read) in models.items():
         in_marker, in_ini = marker[option], settings.ini[option]

@@ -17,12 +17,12 @@ from ..common.limits import (
     MOST_REPEATS,
     MOST_SEED,
 )
+from . import axis_options
 from .dividing import DIVIDING
 from .engines import engine_name
 from .option_type import Option
 from .parsers import (
     draft_tree,
-    drafting,
     file_name,
     file_path,
     files_ending_in,
@@ -43,7 +43,6 @@ from .parsers import (
 
 if TYPE_CHECKING:
     from ..cases.case import JudgedRange
-    from ..cases.drafting import DraftSampling
     from ..cases.processors import ProcessorSpec
     from ..cases.tree import Tree
 
@@ -57,16 +56,7 @@ REPORT_ENDINGS = (".json", ".html", ".md", ".txt")
 LANGUAGE_CHOICES = ("en", "zh")
 
 
-TARGET = Option[str | None](
-    name="target",
-    parser=file_name,
-    metavar="PATH",
-    help="Target model: a checkpoint folder or hub id",
-    default=None,
-    required=True,
-    marker="target",
-    narrows=True,
-)
+TARGET = axis_options.TARGET
 DRAFT = Option[str | None](
     name="draft",
     parser=file_name,
@@ -142,16 +132,7 @@ PROCESSORS: Option[ProcessorSpec | None] = Option(
     marker="processors",
     narrows=True,
 )
-DRAFTING: Option[DraftSampling | None] = Option(
-    name="drafting",
-    parser=drafting,
-    metavar="HOW",
-    help="How drafts are drawn: argmax, unfiltered, temperature=T, longer-blocks",
-    default=None,
-    default_words="as the target's tokens",
-    marker="drafting",
-    narrows=True,
-)
+DRAFTING, TEMPLATE = axis_options.DRAFTING, axis_options.TEMPLATE
 TREE: Option[Tree | None] = Option(
     name="tree",
     parser=draft_tree,

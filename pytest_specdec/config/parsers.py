@@ -19,7 +19,6 @@ from ..common.limits import (
 
 if TYPE_CHECKING:
     from ..cases.case import JudgedRange
-    from ..cases.drafting import DraftSampling
     from ..cases.processors import ProcessorSpec
     from ..cases.shard import Shard
     from ..cases.tree import Tree
@@ -241,17 +240,6 @@ server_or_file = text(lambda text: _server_url(text) if "://" in text else _file
 """The URL of a server, or the name of a file."""
 
 
-def _drafting(text: str) -> DraftSampling:
-    from ..cases.drafting import parse_drafting
-    from ..common.errors import RequestError
-
-    try:
-        return parse_drafting(text)
-    except RequestError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-drafting = text(_drafting, "pass a string like 'argmax' or 'temperature=0.7'")
 """How drafts are drawn."""
 
 

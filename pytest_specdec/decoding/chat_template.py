@@ -33,7 +33,7 @@ _PROGRAM = """
 import datetime, json, sys
 given = json.load(sys.stdin)
 sys.path[:] = given["path"]
-from jinja2 import ext, sandbox
+from jinja2 import ext, meta, sandbox
 try:
     import resource
     resource.setrlimit(resource.RLIMIT_CPU, (given["seconds"], given["seconds"]))
@@ -61,10 +61,14 @@ jinja.globals["raise_exception"] = refuse
 jinja.globals["strftime_now"] = lambda form: datetime.datetime.now().strftime(form)
 try:
     template = jinja.from_string(given["template"])
-    for chat in given["chats"]:
+    known = meta.find_undeclared_variables(jinja.parse(given["template"]))
+    for chat, variables in zip(given["chats"], given["variables"]):
         length = 0
+        if unknown := sorted(set(variables) - known):
+            raise ValueError(f"it reads no variable {unknown[0]}")
         for part in template.generate(messages=chat, tools=None, documents=None,
-                                      add_generation_prompt=True, **given["tokens"]):
+                                      add_generation_prompt=True,
+                                      **{**given["tokens"], **variables}):
             length += len(part)
             if length > given["letters"]:
                 raise ValueError(f"a prompt of more than {given['letters']:,} letters")
@@ -81,13 +85,15 @@ def check_chat_template(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Pr
     """Raise RequestError where the tokenizer's chat template does not end, fills the memory, or
     fails on one of the prompts.
     """
-    chats = [prompt.chat() for prompt in prompts if prompt.text is None]
+    rendered = [prompt for prompt in prompts if prompt.text is None]
+    chats = [prompt.chat() for prompt in rendered]
     if not chats:
         return
     given = {
         "template": tokenizer.get_chat_template(),
         "tokens": {name: str(token) for name, token in tokenizer.special_tokens_map.items()},
         "chats": chats,
+        "variables": [dict(prompt.variables) for prompt in rendered],
     }
     if problem := _problem(json.dumps(given), SECONDS, MOST_MEMORY, MOST_LETTERS):
         raise RequestError(

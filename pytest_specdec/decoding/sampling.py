@@ -48,7 +48,10 @@ def encode_prompts(
             )
         else:
             ids = tokenizer.apply_chat_template(
-                prompt.chat(), add_generation_prompt=True, return_dict=True
+                prompt.chat(),
+                add_generation_prompt=True,
+                return_dict=True,
+                **dict(prompt.variables),
             )["input_ids"]
         if not ids:
             raise RequestError(f"prompt {prompt.text!r} becomes no token; write a longer one")

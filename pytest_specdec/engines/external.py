@@ -20,7 +20,7 @@ import msgspec
 
 from ..cases.case import SERVED, Case
 from ..cases.drafter import RegisteredSpec
-from ..cases.prompts import Prompt, read_prompts
+from ..cases.prompts import Prompt
 from ..cases.texts import Text
 from ..cases.tree import DynamicTree
 from ..checkpoints.checkpoint import Checkpoint, case_checkpoint
@@ -203,7 +203,7 @@ class ExternalEngine(Engine):
         kept.
         """
         self._check(case)
-        prompts = read_prompts(case.texts.prompts, case.texts.prompt_limit)
+        prompts = case.texts.read_prompts()
         request, target = self._request(case, prompts), self._checkpoint(case.target)
         ends, decode = self._ends(case, target), decoder(target)
         reported: list[Reported] = []

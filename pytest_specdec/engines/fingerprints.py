@@ -41,7 +41,7 @@ def template_of(target: LoadedModel, prompts: Sequence[Prompt]) -> str | None:
     """Of the loaded target's chat template; None where no prompt goes through it."""
     if not any(prompt.messages for prompt in prompts):
         return None
-    return _template_fingerprint(target.tokenizer.chat_template)
+    return _template_fingerprint(target.tokenizer.chat_template) + _flags_of(prompts)
 
 
 def template_in(checkpoint: Checkpoint | None, prompts: Sequence[Prompt]) -> str | None:
@@ -54,10 +54,21 @@ def template_in(checkpoint: Checkpoint | None, prompts: Sequence[Prompt]) -> str
         return SERVED
     template = checkpoint.folder / "chat_template.jinja"
     if template.is_file():
-        return _template_fingerprint(read_text(template))
+        return _template_fingerprint(read_text(template)) + _flags_of(prompts)
     config = checkpoint.folder / "tokenizer_config.json"
     settings: Any = msgspec.json.decode(read_bytes(config)) if config.is_file() else {}
-    return _template_fingerprint(settings.get("chat_template"))
+    return _template_fingerprint(settings.get("chat_template")) + _flags_of(prompts)
+
+
+def _flags_of(prompts: Sequence[Prompt]) -> str:
+    """Of what the template is given beside the messages; empty without.
+
+    A system message that a suite's flags add is in the messages themselves.
+    """
+    given = sorted({prompt.variables for prompt in prompts})
+    if not any(given):
+        return ""
+    return "-" + hashlib.sha256(repr(given).encode()).hexdigest()[:8]
 
 
 def _template_fingerprint(template: str | Sequence[Mapping[str, str]] | object | None) -> str:

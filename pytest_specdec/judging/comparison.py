@@ -274,6 +274,8 @@ def _conditions(case: Case, first: Measurement, engine: str) -> Conditions:
         template=first.template,
         judged=None if case.judged is None else str(case.judged),
         processors=case.texts.processors_name,
+        target_name=case.texts.target_name or None,
+        template_flags=case.texts.flags_name,
         drafting=None if case.drafting.as_target else str(case.drafting),
         tree=None if case.tree is None else str(case.tree),
         batch=case.batch,

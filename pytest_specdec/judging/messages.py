@@ -8,7 +8,6 @@ from pathlib import Path
 
 from ..baselines.store import BaselineStore
 from ..cases.case import Case
-from ..cases.prompts import read_prompts
 from ..common.display import short
 from ..common.printable import printable
 from ..engines.protocol import Engine
@@ -75,7 +74,7 @@ def prompt_names(run: Run, *, quoted: bool = True) -> dict[str, str]:
     """
     case, texts = run.case, {key: key for key in run.counts.prompts}
     if case.describes_models and quoted:
-        prompts = read_prompts(case.texts.prompts, case.texts.prompt_limit)
+        prompts = case.texts.read_prompts()
         texts = {
             prompt.key: prompt.text or prompt.chat()[-1].get("content", "") for prompt in prompts
         }

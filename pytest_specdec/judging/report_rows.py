@@ -103,6 +103,7 @@ def empty_row(case: Case, engine: str) -> ReportRow:
         tree="" if case.tree is None else str(case.tree),
         definition=DEFINITION,
         candidate=None,
+        axes=[],
         samples=None,
         attachments=[],
         token_texts=[],

@@ -16,6 +16,7 @@ from ..engines.protocol import Engine
 from ..gate.verdict import Verdict
 from ..report.row import CheckRow, ReportRow
 from ..speedup.cost_profile import CostProfile
+from .axes import MeasuredAxes, measured_axes
 from .candidates import MeasuredCandidate, measured_candidate
 from .comparison import Baseline, Run
 from .costs import SessionCosts
@@ -36,6 +37,10 @@ if TYPE_CHECKING:
     from ..cases.texts import Text
     from ..engines.counting.oracle import Agreement
     from ..lossless.texts.conformance import Conformance
+
+
+_PROMPTS_KNOWN = ("replay", "decode")
+"""Engines whose texts are at hand, with their prompts' tokens."""
 
 
 class CaseRunner:
@@ -152,6 +157,11 @@ class CaseRunner:
     def candidate(self, case: Case) -> MeasuredCandidate:
         """What a candidate is compared by."""
         return measured_candidate(self.run(case))
+
+    def axes(self, case: Case) -> MeasuredAxes:
+        """What a measured case is compared by along axes."""
+        known = case.engine in _PROMPTS_KNOWN and case.describes_models
+        return measured_axes(self.run(case), self.texts(case) if known else ())
 
     def _comparisons(self, cases: Collection[Case]) -> Iterator[tuple[Run, Baseline]]:
         """The runs and baselines of cases that have both: others are errors or skipped, and their

@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from ..cases.case import Case
-from ..cases.prompts import Prompt, read_prompts
+from ..cases.prompts import Prompt
 from ..common.errors import UnsupportedError
 from ..engines.adapter_api import Totals
 from ..engines.protocol import Engine
@@ -115,7 +115,7 @@ def check_batches(engine: Engine, case: Case, sizes: Sequence[int]) -> OutputRes
     greedy = dataclasses.replace(
         case, texts=dataclasses.replace(case.texts, temperature=0.0), rule="greedy"
     )
-    prompts = read_prompts(case.texts.prompts, case.texts.prompt_limit)
+    prompts = case.texts.read_prompts()
     ids = encode_prompts(engine.models.model(case.target).tokenizer, prompts)
     alone, counted = None, []
     ties = 0

@@ -35,6 +35,10 @@ class Conditions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     """How drafts are drawn, where that is not as the target's tokens are."""
     tree: str | None = None
     """The tree of drafts of each round, where rounds do not draft chains."""
+    target_name: str | None = None
+    """The target's folder, where a test measures several targets."""
+    template_flags: str | None = None
+    """What the chat template is rendered with, by name, where that is not its default."""
     batch: Annotated[int, Meta(ge=1, le=MOST_BATCH)] | None = None
     """Texts decoded at once, where the case says it."""
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..common.printable import printable
+from . import axes
 from .candidates import Comparison, comparisons, conclusion, curve, headers, table
 from .case_sections import case_section
 from .chapters import Chapter, chapters, stem
@@ -94,6 +95,7 @@ def render(
         ],
         drawings=[_drawing(picture, say, draw) for picture in pictures(listed)],
         comparisons=[_comparison(comparison, say, draw) for comparison in comparisons(listed)],
+        axes=_axes(listed, say),
         chapters=[_chapter(chapter, say, draw) for chapter in chapters(listed)],
         cases=[{"row": row, "anchor": anchors[row["id"]], **sections[row["id"]]} for row in listed],
         checks=[(row["id"], check) for row in listed for check in row["checks"]],
@@ -183,6 +185,18 @@ def _comparison(comparison: Comparison, say: Phrases, draw: Drawer) -> dict[str,
         "lines": table(comparison, say),
         "conclusion": conclusion(comparison, say),
         "chart": draw(candidates_chart(points, say), title) if len(points) > 1 else "",
+    }
+
+
+def _axes(rows: list[ReportRow], say: Phrases) -> dict[str, Any] | None:
+    """The changes along axes; None where there are none."""
+    listed = axes.axis_rows(rows)
+    if not listed:
+        return None
+    return {
+        "headers": [say("axes_fixed"), *axes.headers(say)],
+        "lines": axes.table(listed, say),
+        "conclusion": axes.conclusion(listed, say),
     }
 
 

@@ -6,6 +6,7 @@ import html
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
+from . import axes
 from .candidates import comparisons, conclusion, headers, table
 from .facts import SessionFacts
 from .footnotes import footnotes, marks
@@ -15,7 +16,7 @@ from .words import Phrases
 
 LIMIT = 60_000
 """Most bytes of the report: a comment on GitHub holds 65,536 characters."""
-_SHARES = {"table": 20_000, "lines": 12_000, "notes": 4_000, "candidates": 6_000}
+_SHARES = {"table": 20_000, "lines": 12_000, "notes": 4_000, "candidates": 6_000, "axes": 5_000}
 """Most bytes of each part; the diagnoses have the rest."""
 _LONGEST = 3_000
 """Most characters of one diagnosis, reason or note as it is written."""
@@ -38,6 +39,7 @@ def render(
         _notes(listed, cut),
         _to_look_at(grave, cut),
         _candidates(listed, cut),
+        _axes(listed, cut),
         _session(listed, facts),
     ]
     room = LIMIT - _RESERVE - sum(_size(part) for part in parts)
@@ -151,6 +153,27 @@ def _candidates(rows: list[ReportRow], cut: Cut) -> str:
     ]
     kept = cut.fitting(sections, _SHARES["candidates"], "comparisons of candidates")
     return "\n".join([*kept, say("candidates_note")]) if kept else ""
+
+
+def _axes(rows: list[ReportRow], cut: Cut) -> str:
+    """The changes along axes, and what they come to."""
+    say, listed = Phrases("en"), axes.axis_rows(rows)
+    if not listed:
+        return ""
+    lines = cut.fitting(
+        (_line(*line) for line in axes.table(listed, say)), _SHARES["axes"], "changes along axes"
+    )
+    note = escaped_cell(say("axes_note")).replace("*", "\\*")
+    return "\n".join(
+        [
+            f"## {say('axes')}",
+            "",
+            *_columns([say("axes_fixed"), *axes.headers(say)]),
+            *(line.replace("*", "\\*") for line in lines),
+            "",
+            f"{escaped_cell(axes.conclusion(listed, say))}. {note}",
+        ]
+    )
 
 
 def _session(rows: list[ReportRow], facts: SessionFacts | None) -> str:

@@ -221,6 +221,35 @@ class CandidateRow(TypedDict):
     from_previous: CandidateDifference | None
 
 
+class AxisRow(TypedDict):
+    """How much the acceptance length changes along an axis, all else the same."""
+
+    axis: str
+    """`target`, `drafter`, `temperature`, `drafting`, `template`, `batch`, `context` or
+    `category`.
+    """
+    comparison: str
+    """What is held fixed: the suite and the settings that are not the default."""
+    k: int
+    start: str
+    """The axis's value that the change is from."""
+    end: str
+    """The value that it is to: this row's, or a group of its prompts."""
+    before: Number
+    """Acceptance length at `start`, over the prompts that are compared."""
+    now: Number
+    change: Number
+    """In tokens."""
+    interval: list[Number]
+    """95 %, together with all others of the session; None for an unbounded end."""
+    prompts: int
+    """Pairs, or prompts of both groups."""
+    paired: bool
+    """Whether both values were measured on the same prompts; not where an axis splits them."""
+    moves: bool
+    """Whether the interval leaves out no change."""
+
+
 class ByCategory(TypedDict):
     """Acceptance lengths by category of prompts, and their standard errors."""
 
@@ -252,6 +281,8 @@ class ReportRow(Metrics, ByCategory):
     definition: str
     candidate: CandidateRow | None
     """None where one drafter was measured."""
+    axes: list[AxisRow]
+    """Changes along axes that end in this case."""
     samples: SamplesRow | None
     """None where the engine keeps no first rounds."""
     attachments: list[AttachmentRow]

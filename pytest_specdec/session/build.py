@@ -138,7 +138,6 @@ class Components:
 
     def output(self, case: Case) -> OutputReport:
         """The checks of what the engine returns for a case, and of its server where it has one."""
-        from ..cases.prompts import read_prompts
         from ..output.checks import examined
         from ..output.subject import CONCURRENCY, OutputSubject
 
@@ -149,7 +148,7 @@ class Components:
             server = TextServer.at(url)
         subject = OutputSubject(
             name=f"{self._settings.value(options.ENGINE)}: {case.id}",
-            prompts=read_prompts(case.texts.prompts, case.texts.prompt_limit),
+            prompts=case.texts.read_prompts(),
             new_tokens=case.texts.new_tokens,
             engine=self.engine,
             cases=(case,),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +56,8 @@ class CollectionHooks:
             self._outcome.problem = self._outcome.problem or str(error)
             cases = ()
         parameters = [
-            pytest.param(case, id=_cell_name(case), marks=self._cell_marks(case)) for case in cases
+            pytest.param(case, id=name, marks=self._cell_marks(case))
+            for case, name in zip(cases, _cell_names(cases), strict=True)
         ] or [pytest.param(None, id="no-case", marks=pytest.mark.skip(reason=_NO_CASE))]
         metafunc.parametrize("specdec_case", parameters, indirect=True)
 
@@ -179,6 +181,20 @@ class CollectionHooks:
             settings.value(options.REPEATS) or 1,
         )
         return None
+
+
+def _cell_names(cases: Sequence[Case]) -> list[str]:
+    """The names of a test's cells, with the values of an axis that has several: `k8-depth0-argmax`;
+    the default among them adds nothing.
+    """
+    values = [
+        (case.texts.target_name, case.texts.flags_name or "", case.drafting.name) for case in cases
+    ]
+    several = [len(set(axis)) > 1 for axis in zip(*values, strict=True)]
+    return [
+        "-".join([_cell_name(case), *filter(None, itertools.compress(of_case, several))])
+        for case, of_case in zip(cases, values, strict=True)
+    ]
 
 
 def _cell_name(case: Case) -> str:

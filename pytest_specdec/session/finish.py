@@ -100,6 +100,10 @@ class SessionFinish:
             from ..judging.candidates import compare_rows
 
             compare_rows(outcome.rows.values(), outcome.candidates)
+        if outcome.axes:
+            from ..judging.axes import compare_axes
+
+            compare_axes(outcome.rows.values(), outcome.axes)
         if outcome.problem is not None:
             session.exitstatus = pytest.ExitCode.USAGE_ERROR
             return

@@ -13,7 +13,6 @@ from pathlib import Path
 from ..baselines.store import BaselineStore
 from ..cases.case import MEASURE, REPLAYING, SERVED, TRACE, Case, TextKey
 from ..cases.drafter import EAGLE3, RegisteredSpec
-from ..cases.prompts import read_prompts
 from ..checkpoints.checkpoint import (
     Checkpoint,
     case_checkpoint,
@@ -184,7 +183,7 @@ def check_prompts_suffice(cases: Collection[Case], *, alpha: float, accumulate: 
         for case in cases
         if case.temperature > 0 and (accumulate or case.engine not in REPLAYING)
     }:
-        prompts = len(read_prompts(key.prompts, key.prompt_limit))
+        prompts = len(key.read_prompts())
         if not can_resolve(prompts, level):
             raise RequestError(
                 f"{key.prompts}: {too_few(prompts, level, f'a gate at level {level:.2g}')}"
@@ -259,7 +258,7 @@ def _check_prompts(key: TextKey, cases: Collection[Case]) -> None:
     """Messages need a chat template; each prompt and its new tokens must fit the context of every
     model that reads them.
     """
-    prompts = read_prompts(key.prompts, key.prompt_limit)
+    prompts = key.read_prompts()
     target = _local(key.target)
     in_process = any(case.engine in _IN_PROCESS for case in cases)
     if target is not None and in_process and any(prompt.messages for prompt in prompts):

@@ -22,6 +22,8 @@ _ROW, _GATE_ROW = "specdec_row", "specdec_gate_row"
 """Attributes of a test report; plain data, so they cross from xdist workers by themselves."""
 _CANDIDATE = "specdec_candidate"
 """The same, of a row that is a candidate's."""
+_AXES = "specdec_axes"
+"""The same, of any other row."""
 
 
 def rows_of(report: pytest.TestReport) -> list[ReportRow]:
@@ -58,6 +60,8 @@ class RowCollector:
                 setattr(report, _ROW, printable_row(row))
                 if case.candidate and row["rounds"] is not None:
                     setattr(report, _CANDIDATE, self._components.runner.candidate(case))
+                elif row["rounds"] is not None:
+                    setattr(report, _AXES, self._components.runner.axes(case))
         if (gate_row := self._gates.row(item.nodeid)) is not None:
             from ..report.row import printable_row
 
@@ -110,6 +114,9 @@ class RowCollector:
         candidate = getattr(report, _CANDIDATE, None)
         if row is not None and candidate is not None:
             self._outcome.candidates[row["id"]] = candidate
+        axes = getattr(report, _AXES, None)
+        if row is not None and axes is not None:
+            self._outcome.axes[row["id"]] = axes
 
     def _add(self, row: ReportRow) -> None:
         from ..report.row import worse

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import pytest
 
     from ..cases.case import Case
+    from ..judging.axes import MeasuredAxes
     from ..judging.candidates import MeasuredCandidate
     from ..report.row import ReportRow
 
@@ -51,6 +52,8 @@ class Outcome:
     """Rows of the reports, by case id."""
     candidates: dict[str, MeasuredCandidate] = dataclasses.field(default_factory=dict)
     """What the rows of candidates are compared by, by case id."""
+    axes: dict[str, MeasuredAxes] = dataclasses.field(default_factory=dict)
+    """What other cases are compared by along axes, by case id."""
     files: dict[Path, str] = dataclasses.field(default_factory=dict)
     """Baseline files to be written."""
     stale: list[Path] = dataclasses.field(default_factory=list)

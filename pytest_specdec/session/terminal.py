@@ -94,6 +94,7 @@ class TerminalSummary:
             terminalreporter.write_line(printable(f"ERROR: {self._outcome.problem}"), red=True)
         if not rows and not notes:
             return
+        from ..report.axes import axis_tables
         from ..report.bars import bars
         from ..report.candidates import candidate_tables
         from ..report.position_table import position_tables
@@ -105,6 +106,7 @@ class TerminalSummary:
             *tables(rows.values(), wide=wide),
             *bars(rows.values()),
             *candidate_tables(rows.values()),
+            *axis_tables(rows.values()),
             *(position_tables(rows.values()) if wide else ()),
         ):
             colour = next(

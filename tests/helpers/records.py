@@ -181,6 +181,7 @@ def row(**changes: Any) -> ReportRow:
         "tree": "",
         "definition": DEFINITION,
         "candidate": None,
+        "axes": [],
         "samples": None,
         "attachments": [],
         "token_texts": [],

@@ -11,6 +11,7 @@ import report_schema
 from helpers.records import CONTEXTS, row
 from helpers.report_rows import FACTS, session_rows
 from helpers.support import ROOT
+from report.test_axes import CATEGORY, axis
 from report.test_candidates import CURVE
 from report.test_html import SAMPLES
 
@@ -30,7 +31,14 @@ EROSION = {
 }
 CHECKS = [{"name": "oracle", "passes": True, "message": "every round"}]
 ROWS = [
-    row(samples=SAMPLES, erosion=EROSION, checks=CHECKS, diagnosis=["fell"], **CONTEXTS),
+    row(
+        samples=SAMPLES,
+        erosion=EROSION,
+        checks=CHECKS,
+        diagnosis=["fell"],
+        axes=[axis(), CATEGORY],
+        **CONTEXTS,
+    ),
     *CURVE,
     *session_rows(8),
 ]

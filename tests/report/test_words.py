@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from helpers.records import CONTEXTS, SMOOTHED
 from helpers.report_rows import FACTS, session_rows
+from report.test_axes import CATEGORY, axis
 from report.test_candidates import CONCLUSIONS, CURVE, row
 from report.test_html import ATTACHMENTS
 from report.test_text import cell
@@ -21,6 +22,7 @@ from pytest_specdec.report.words import Phrases, phrases_of
 FOLDER = Path(report.__file__).parent
 
 
+AXES = [axis(), CATEGORY]
 CHECKS = [{"name": "oracle", "passes": passes, "message": "said"} for passes in (True, False)]
 
 
@@ -89,6 +91,7 @@ def test_every_phrase_is_said_and_with_all_its_values(
         [row(0, 3.0, smoothed=True, best=True, from_best=None)],
         *(rows for rows, _ in CONCLUSIONS),
         *([cell(4, speedup_interval=list(interval))] for interval in bounds),
+        [cell(4, axes=AXES)],
         [cell(4, checks=CHECKS, notes=["a note"], diagnosis=["fell"])],
         session_rows(8),
     ):

@@ -22,7 +22,7 @@ from ...acceptance.first_rounds import Samples
 from ...acceptance.renewal import expected_counts, with_requests
 from ...acceptance.scores import Scores
 from ...cases.case import Case, TextKey
-from ...cases.prompts import Prompt, read_prompts
+from ...cases.prompts import Prompt
 from ...cases.texts import Text, texts_of_prompts
 from ...checkpoints.checkpoint import case_checkpoint
 from ...common.errors import RequestError
@@ -182,7 +182,7 @@ class ServedReplay(Engine):
 
     def _texts(self, key: TextKey, target: Scorer) -> tuple[tuple[Text, ...], TextSet]:
         """The stored texts where they fit the served target; the missing ones are sampled by it."""
-        prompts = read_prompts(key.prompts, key.prompt_limit)
+        prompts = key.read_prompts()
         kind = _EMITTERS.get(target.dialect)
         emitter = None if kind is None else kind(EngineSetup(), self._target)
         ids = self._ids(key, prompts, emitter)

@@ -13,7 +13,7 @@ from ...acceptance.lookup import NGRAM
 from ...acceptance.renewal import expected_counts
 from ...acceptance.rounds import counts_of_rounds, with_passes
 from ...cases.case import Case
-from ...cases.prompts import Prompt, read_prompts
+from ...cases.prompts import Prompt
 from ...cases.rules import is_replayable
 from ...cases.texts import Text
 from ...cases.tree_rules import not_replayable_tree
@@ -63,7 +63,7 @@ class DecodeEngine(Engine):
         return self._latest[case]
 
     def _decode_texts(self, case: Case) -> _DecodedTexts:
-        prompts = read_prompts(case.texts.prompts, case.texts.prompt_limit)
+        prompts = case.texts.read_prompts()
         ids = encode_prompts(self.models.model(case.target).tokenizer, prompts)
         self.models.load_drafter(case)  # so that what is timed is decoding
         begun = time.perf_counter()

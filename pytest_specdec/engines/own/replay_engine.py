@@ -17,7 +17,7 @@ from ...acceptance.renewal import expected_counts, with_requests
 from ...acceptance.rounds import Round
 from ...acceptance.scores import Scores
 from ...cases.case import Case, TextKey
-from ...cases.prompts import Prompt, read_prompts
+from ...cases.prompts import Prompt
 from ...cases.texts import Text, texts_of_prompts
 from ...common.errors import RequestError, SpecdecError
 from ...decoding.likeliest_drafts import LikeliestDrafts
@@ -279,7 +279,7 @@ class ReplayEngine(Engine):
 
     def _texts(self, key: TextKey, prepared: Prepared) -> tuple[tuple[Text, ...], TextSet]:
         """The texts of a key, and what is stored of them."""
-        prompts = read_prompts(key.prompts, key.prompt_limit)
+        prompts = key.read_prompts()
         wanted = wanted_texts(
             key,
             target=prepared.target,

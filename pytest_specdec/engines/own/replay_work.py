@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from ...cases.case import Case, TextKey
-from ...cases.prompts import read_prompts
 from ...cases.texts import Text
 from ...checkpoints.text_ends import target_fingerprint
 from ...common.errors import SpecdecError
@@ -80,7 +79,7 @@ class Preparation:
 
     def _prepared(self, models: ModelPool) -> Prepared:
         key, target = self.key, models.target(self.key.target)
-        prompts = read_prompts(key.prompts, key.prompt_limit)
+        prompts = key.read_prompts()
         target.checkpoint.hash_now(models.report)
         ids = encode_prompts(target.tokenizer, prompts)
         problems = {

@@ -15,7 +15,6 @@ from ...acceptance.reference_drafters import References, reference_counts
 from ...acceptance.scores import Scores
 from ...acceptance.text_origin import source_problem
 from ...cases.case import Case, TextKey
-from ...cases.prompts import read_prompts
 from ...cases.texts import Text, texts_of_prompts
 from ...common.errors import SpecdecError
 from ...decoding.scoring import ScoringPlan
@@ -166,7 +165,7 @@ def texts_of_stored(
     these are stored.
     """
     known = stored.texts if stored.logprobs is None else stored.logprobs
-    prompts = read_prompts(key.prompts, key.prompt_limit)
+    prompts = key.read_prompts()
     pairs = [
         (prompt, ids)
         for prompt, ids in zip(prompts, group.prepared.ids, strict=True)

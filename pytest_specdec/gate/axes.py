@@ -1,0 +1,92 @@
+"""Along which axis acceptance moves: differences of acceptance lengths between values of an axis.
+
+Where both values were measured on the same prompts, the difference is paired by prompt
+(`gate.paired`); between two groups of prompts it is that of independent groups, with the fewer
+degrees of freedom of the two, which is conservative. All intervals that a session shows hold
+together, by Bonferroni.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+from ..acceptance.counts import Counts
+from .paired import Pair
+
+LEVEL = 0.95
+"""Confidence that all intervals hold together."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LengthChange:
+    """How much an acceptance length changes from one value of an axis to another, in tokens."""
+
+    before: float
+    now: float
+    low: float
+    """Of the change, infinite where the interval is unknown."""
+    high: float
+    prompts: int
+    """Pairs, or prompts of both groups."""
+
+    @property
+    def change(self) -> float:
+        return self.now - self.before
+
+    @property
+    def moves(self) -> bool:
+        """Whether the interval leaves out no change."""
+        return self.low > 0 or self.high < 0
+
+
+def paired_change(before: Counts, now: Counts, comparisons: int) -> LengthChange:
+    """Over the prompts that both have; `comparisons` share the level.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pytest_specdec import Counts
+    >>> def accepted(*tokens: float) -> Counts:
+    ...     rounds = np.full(3, 10.0)
+    ...     return Counts(("a", "b", "c"), ("all",) * 3, rounds, rounds[:, None] * 2.0,
+    ...                   np.array(tokens)[:, None])
+    >>> found = paired_change(accepted(8, 9, 10), accepted(12, 13, 14.3), comparisons=2)
+    >>> found.moves, round(found.change, 2)
+    (True, 0.41)
+    """
+    pair = Pair.of(before, now)
+    if not (pair.before.total_rounds > 0 and pair.now.total_rounds > 0):
+        return LengthChange(
+            before=math.nan, now=math.nan, low=-math.inf, high=math.inf, prompts=pair.prompts
+        )
+    low, high = pair.interval(level_of(comparisons))
+    lengths = (pair.before.acceptance_length, pair.now.acceptance_length)
+    return LengthChange(
+        before=lengths[0], now=lengths[1], low=-high, high=-low, prompts=pair.prompts
+    )
+
+
+def unpaired_change(before: Counts, now: Counts, comparisons: int) -> LengthChange:
+    """Between groups of other prompts; `comparisons` share the level."""
+    groups = [int((counts.rounds > 0).sum()) for counts in (before, now)]
+    change = now.acceptance_length - before.acceptance_length
+    error = math.hypot(before.standard_error, now.standard_error)
+    reach = math.inf
+    if min(groups) > 1 and math.isfinite(error):
+        from scipy import stats
+
+        quantile = (1 + level_of(comparisons)) / 2
+        reach = float(stats.t.ppf(quantile, min(groups) - 1)) * error
+    return LengthChange(
+        before=before.acceptance_length,
+        now=now.acceptance_length,
+        low=change - reach,
+        high=change + reach,
+        prompts=sum(groups),
+    )
+
+
+def level_of(comparisons: int) -> float:
+    """The level of each of several intervals that hold together at `LEVEL`."""
+    return 1 - (1 - LEVEL) / max(comparisons, 1)
