@@ -30,7 +30,9 @@ HEADS = {
         "--target=suites/smollm2/models/target",
         "--prompts=suites/smollm2/prompts.jsonl",
         "--costs=suites/smollm2/costs.json",
-        "--k=6",
+        "--k=4",
+        "--texts=16",
+        "--new-tokens=48",
     ],
 }
 

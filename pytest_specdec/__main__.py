@@ -19,6 +19,7 @@ from .commands import (
     profile,
     quickstart,
     speedup,
+    variant,
 )
 from .common.errors import SpecdecError, naming_extras
 
@@ -35,6 +36,7 @@ COMMANDS = {
     "check-engine": (check_engine, "whether what a served engine returns is what it should"),
     "merge": (merge, "judge what the shards of a session measured"),
     "baseline": (baseline, "look at stored baselines"),
+    "variant": (variant, "a checkpoint with a LoRA adapter merged or with rounded weights"),
     "profile": (profile, "a case of a .json report as speculation_profile.json"),
 }
 
