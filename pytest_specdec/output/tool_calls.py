@@ -25,6 +25,7 @@ TOOL: dict[str, Any] = {
     "function": {
         "name": "get_weather",
         "description": "The weather at a place.",
+        "strict": True,
         "parameters": {
             "type": "object",
             "properties": {
