@@ -12,6 +12,7 @@ from .commands import (
     baseline,
     card,
     check_engine,
+    controllers,
     costs,
     doctor,
     merge,
@@ -19,6 +20,7 @@ from .commands import (
     profile,
     quickstart,
     speedup,
+    staleness,
     variant,
 )
 from .common.errors import SpecdecError, naming_extras
@@ -31,6 +33,14 @@ COMMANDS = {
         "speed-up, marginal gain and best k of stored baselines under cost profiles",
     ),
     "policies": (policies, "what fixed and dynamic drafting would gain on a pair of models"),
+    "controllers": (
+        controllers,
+        "what controllers of the number of drafts would do, and the settings of engines",
+    ),
+    "staleness": (
+        staleness,
+        "acceptance of a fixed drafter along a sequence of targets, and when to train it again",
+    ),
     "doctor": (doctor, "for which reading of its folder a drafter was trained"),
     "card": (card, "a section of a model card: what a drafter's acceptance is, and what pays"),
     "check-engine": (check_engine, "whether what a served engine returns is what it should"),

@@ -30,7 +30,9 @@ def is_pattern(path: str, folder: Path) -> bool:
     return bool(_MAGIC.search(path)) and not (folder / Path(path).expanduser()).is_dir()
 
 
-def candidates(pattern: str, folder: Path) -> tuple[Candidate, ...]:
+def candidates(
+    pattern: str, folder: Path, option: str = "--specdec-draft"
+) -> tuple[Candidate, ...]:
     """The folders that a pattern below `folder` matches, numbers in their names in numerical order:
     ckpt-9 before ckpt-10.
 
@@ -40,9 +42,7 @@ def candidates(pattern: str, folder: Path) -> tuple[Candidate, ...]:
     absolute = {os.path.normpath(folder / path) for path in found}
     paths = sorted(filter(os.path.isdir, absolute), key=natural_order)
     if not paths:
-        raise RequestError(
-            f"no folder matches --specdec-draft={pattern!r} in {folder}; check the pattern"
-        )
+        raise RequestError(f"no folder matches {option}={pattern!r} in {folder}; check the pattern")
     return tuple(map(Candidate, paths, _names(paths)))
 
 

@@ -76,7 +76,7 @@ def policies(
     check_covered(costs, k, depth, drafter=kind)
     loaded_target, drafting = loaded_pair(target, source, depth)
     sampling = Sampling(temperature)
-    texts = _sampled_texts(loaded_target, prompts, sampling, new_tokens, seed, progress)
+    texts = sampled_texts(loaded_target, prompts, sampling, new_tokens, seed, progress)
     plan = DrafterPlan(drafting, depth, k)
     report_replay = functools.partial(progress, "replay")
     (scores,) = text_scores(loaded_target, [plan], texts, sampling, report_replay)
@@ -115,7 +115,7 @@ def _kind(source: DrafterSpec | LoadedModel | Drafter) -> str:
     return kind_of(source)
 
 
-def _sampled_texts(
+def sampled_texts(
     target: LoadedModel,
     prompts: Sequence[Prompt],
     sampling: Sampling,

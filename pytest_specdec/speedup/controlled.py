@@ -91,7 +91,7 @@ class Regret:
         if self.interval is None:
             return f"{self.value:+.1%}"
         low, high = self.interval
-        return f"{self.value:+.1%} ({low:+.1%} to {high:+.1%})"
+        return f"{self.value:+.1%} ({low:+.0%} to {high:+.0%})"
 
 
 def regret(

@@ -89,8 +89,7 @@ class FixedDrafts(Controller):
 
     @property
     def name(self) -> str:
-        stop = f", stop below {self.confidence:g}" if self.confidence else ""
-        return f"k = {self.most}{stop}"
+        return f"stop below {self.confidence:g}" if self.confidence else f"k = {self.most}"
 
     def first(self) -> Hashable:
         return None
@@ -129,8 +128,8 @@ class HeuristicSchedule(Controller):
 
     @property
     def name(self) -> str:
-        kept = ", kept between texts" if self.carries else ""
-        return f"heuristic schedule from {self.begin}{kept}"
+        stop = f", stop below {self.confidence:g}" if self.confidence else ""
+        return f"heuristic{'' if self.carries else '_transient'} from {self.begin}{stop}"
 
     def first(self) -> int:
         return self.begin
@@ -173,7 +172,7 @@ class BestByAverage(Controller):
 
     @property
     def name(self) -> str:
-        return f"best by the last {self.window} rounds"
+        return f"best by last {self.window} rounds"
 
     def first(self) -> tuple[tuple[tuple[int, int], ...], int]:
         return ((), 0)
@@ -216,7 +215,7 @@ class AcceptanceGate(Controller):
 
     @property
     def name(self) -> str:
-        return f"k = {self.most} until {self.window} requests accept below {self.least:g}"
+        return f"k = {self.most}, gate {self.window}:{self.least:g}"
 
     def first(self) -> tuple[bool, tuple[float, ...], int, int]:
         return (False, (), 0, 0)

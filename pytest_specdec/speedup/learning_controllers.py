@@ -105,7 +105,7 @@ class AdaptiveSteps(Controller):
 
     @property
     def name(self) -> str:
-        return f"moving average over {', '.join(map(str, self.candidate_steps))}"
+        return f"moving average {' '.join(map(str, self.candidate_steps))}"
 
     def first(self) -> tuple[int, float, int]:
         steps = self.initial_steps

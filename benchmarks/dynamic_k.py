@@ -1,0 +1,244 @@
+"""Controllers run online beside what replay predicts of them: tokens and drafts per round, and
+speed-up in CPU time.
+
+    python benchmarks/dynamic_k.py run embedded --temperature 0 > benchmarks/results/dynamic-embedded-t0.jsonl
+    python benchmarks/dynamic_k.py run smollm2 --temperature 1 > benchmarks/results/dynamic-smollm2-t1.jsonl
+    python benchmarks/dynamic_k.py page benchmarks/results/dynamic-*.jsonl
+
+One thread decodes each prompt plainly, with each controller and with one fixed k in turn, so that a
+slow moment meets all. The fixed k give what a round takes by the number of its drafts; the prediction
+knows nothing else of the controllers' times (those of
+controllers that stop by confidence come from decodes that look at confidences and never stop). It is made on the very texts that each decode emitted, at
+batch size 1. `page` writes the table of docs/dynamic-k.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from marked_page import marks_of, write_lines
+
+from pytest_specdec.cases.case import Sampling
+from pytest_specdec.cases.prompts import read_prompts
+from pytest_specdec.cases.texts import Text, texts_from_ids
+from pytest_specdec.decoding.batch import Batch, BatchRow, DecodingPlan
+from pytest_specdec.decoding.confidence import confidences
+from pytest_specdec.decoding.controlled_rows import RowControl
+from pytest_specdec.decoding.drafters.draft_model import DraftModel
+from pytest_specdec.decoding.loading import load_model
+from pytest_specdec.decoding.replay import DrafterPlan, text_scores
+from pytest_specdec.decoding.sampling import encode_prompts, eos_ids
+from pytest_specdec.decoding.verification import rule_named
+from pytest_specdec.speedup.controlled import controlled
+from pytest_specdec.speedup.controllers import (
+    AcceptanceGate,
+    BestByAverage,
+    Controller,
+    FixedDrafts,
+    HeuristicSchedule,
+)
+from pytest_specdec.speedup.cost_profile import CostProfile
+from pytest_specdec.speedup.learning_controllers import AdaptiveSteps, TunedThreshold
+from pytest_specdec.speedup.policies import times
+
+ROOT = Path(__file__).parent.parent
+PAGE = ROOT / "docs" / "dynamic-k.md"
+MARKED = marks_of("dynamic_k.py")
+
+
+class Setting:
+    """A pair and how it is decoded."""
+
+    def __init__(self, name: str, temperature: float) -> None:
+        small = name == "embedded"
+        suite = ROOT / "suites" / ("text" if small else "smollm2")
+        folder = ROOT / "suites" / "models" if small else suite / "models"
+        names = ("text-target", "text-draft") if small else ("target", "exit-20")
+        dtype = "float32" if small else "bfloat16"
+        self.target, self.draft = (load_model(str(folder / one), "cpu", dtype) for one in names)
+        self.k, self.new_tokens = (6, 64) if small else (4, 40)
+        prompts = read_prompts(suite / "prompts.jsonl")
+        self.prompts = encode_prompts(self.target.tokenizer, prompts)
+        self.sampling = Sampling(temperature)
+        costs = CostProfile.load(suite / "costs.json")
+        self.round_ms = tuple(map(times(costs), range(self.k + 1)))
+
+    def controllers(self) -> list[Controller]:
+        k = self.k
+        return [
+            HeuristicSchedule(min(5, k), k),
+            HeuristicSchedule(min(5, k), k, carries=True),
+            FixedDrafts(k, 0.4),
+            TunedThreshold(k),
+            AdaptiveSteps(candidate_steps=(1, 2, k), initial_steps=2, warmup_batches=5),
+            AdaptiveSteps(candidate_steps=(0, 1, 3), initial_steps=3, warmup_batches=5),
+            BestByAverage(self.round_ms, window=8),
+            AcceptanceGate(3, 3, 0.9),
+        ]
+
+
+def decoded(
+    setting: Setting, ids: list[int], control: RowControl | None, k: int, seed: int
+) -> tuple[BatchRow, list[tuple[int, float]]]:
+    """A text, and of each of its rounds the drafted tokens and CPU milliseconds."""
+    greedy = setting.sampling.temperature == 0
+    plan = DecodingPlan(
+        target=setting.target,
+        drafter=DraftModel(setting.draft, 0) if k else None,
+        k=k,
+        depth=0,
+        sampling=setting.sampling,
+        rule=rule_named("greedy" if greedy else "rejection"),
+        generator=torch.Generator().manual_seed(seed),
+        stop=frozenset(eos_ids(setting.target)),
+        controller=None if control is None else control.controller,
+    )
+    row = BatchRow([*ids], len(ids) + setting.new_tokens, control=control)
+    batch, spent = Batch(plan, [row]), []
+    while batch.running:
+        begun = time.process_time()
+        batch.draft()
+        batch.verify()
+        ended = time.process_time()
+        spent.append((row.rounds[-1].drafted, 1e3 * (ended - begun)))
+    return row, spent
+
+
+def run(name: str, temperature: float, count: int) -> None:
+    torch.set_num_threads(1)
+    setting = Setting(name, temperature)
+    controllers = setting.controllers()
+    states = [controller.first() for controller in controllers]
+    emitted: dict[int, list[tuple[BatchRow, int]]] = defaultdict(list)
+    spent: dict[int, list[float]] = defaultdict(list)
+    by_drafts: dict[tuple[bool, int], list[float]] = defaultdict(list)
+    plain: list[tuple[int, float]] = []
+    decoded(setting, setting.prompts[0], RowControl(FixedDrafts(2), None), 2, 0)  # warms up
+    step = max(1, len(setting.prompts) // count)
+    for number, ids in enumerate(setting.prompts[::step][:count]):
+        row, rounds = decoded(setting, ids, None, 0, number)
+        plain.append((len(rounds), sum(ms for _, ms in rounds)))
+        for at, controller in enumerate(controllers):
+            control = RowControl(controller, states[at])
+            row, rounds = decoded(setting, ids, control, controller.most, 1000 * at + number)
+            states[at] = controller.ended(control.state)
+            emitted[at].append((row, len(ids)))
+            spent[at].append(sum(ms for _, ms in rounds))
+        for stops, k in ((False, 1 + number % setting.k), (True, 1 + number % setting.k)):
+            never = FixedDrafts(k, 1e-9 if stops else 0.0)  # looks at confidences and goes on
+            _, rounds = decoded(setting, ids, RowControl(never, None), k, number)
+            for drafted, ms in rounds:
+                if drafted == k:
+                    by_drafts[stops, k].append(ms)
+        print(f"{number + 1} of {count}", file=sys.stderr, flush=True)
+    step_ms = sum(ms for _, ms in plain) / sum(steps for steps, _ in plain)
+    for at, controller in enumerate(controllers):
+        costs = {0: step_ms}
+        for k in range(1, setting.k + 1):
+            costs[k] = statistics.fmean(by_drafts[controller.stops, k])
+        row = compared(setting, controller, emitted[at], spent[at], costs)
+        row |= {"pair": name, "temperature": temperature, "costs": costs}
+        print(json.dumps(row), flush=True)
+
+
+def compared(
+    setting: Setting,
+    controller: Controller,
+    rows: Sequence[tuple[BatchRow, int]],
+    spent: Sequence[float],
+    costs: dict[int, float],
+) -> dict[str, Any]:
+    """A controller as it was counted and timed, and as it was predicted on the same texts."""
+    texts = texts_from_ids([row.tokens for row, _ in rows], [length for _, length in rows])
+    walked = predicted(setting, controller, texts)
+    counted = np.array(
+        [[len(row.rounds), sum(one.drafted for one in row.rounds)] for row, _ in rows]
+    )
+    drafts = walked.rounds[:, 0]
+    expected = np.stack([drafts.sum(1), drafts @ np.arange(drafts.shape[1])], 1)
+    apart = counted - expected
+    error = np.sqrt((apart**2).sum(0))
+    tokens = float(walked.tokens.sum())
+    ms = sum(float(drafts[:, k].sum()) * cost for k, cost in costs.items() if k < drafts.shape[1])
+    return {
+        "controller": controller.name,
+        "exact": walked.exact,
+        "equal": bool(np.allclose(apart, 0)),
+        "z": [float(a / e) if e else 0.0 for a, e in zip(apart.sum(0), error, strict=True)],
+        "length": [tokens / expected[:, 0].sum(), tokens / counted[:, 0].sum()],
+        "drafted": [
+            expected[:, 1].sum() / expected[:, 0].sum(),
+            counted[:, 1].sum() / counted[:, 0].sum(),
+        ],
+        "speedup": [tokens * costs[0] / ms, tokens * costs[0] / sum(spent)],
+        "texts": len(texts),
+        "rounds": int(counted[:, 0].sum()),
+    }
+
+
+def predicted(setting: Setting, controller: Controller, texts: tuple[Text, ...]) -> Any:
+    """The controller on these texts, by replay."""
+    plan = DrafterPlan(DraftModel(setting.draft, 0), 0, setting.k)
+    (scores,) = text_scores(setting.target, [plan], texts, setting.sampling)
+    sure = None
+    if controller.stops:
+        sure = confidences(
+            setting.target, setting.draft, texts, k=setting.k, sampling=setting.sampling
+        )
+    limits = np.array([text.prompt_length + setting.new_tokens for text in texts])
+    field = scores.field("rejection" if setting.sampling.temperature else "greedy")
+    return controlled(field, controller, most=setting.k, confidences=sure, limits=limits)
+
+
+def page(paths: Sequence[Path]) -> None:
+    rows = [json.loads(line) for path in paths for line in path.read_text().splitlines()]
+    rows.sort(key=lambda row: (row["pair"], row["temperature"]))
+    lines = [
+        "| pair | T | controller | rounds | length | drafted | speed-up | apart | counts |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    lines += map(_line, rows)
+    apart = [abs(row[what][1] / row[what][0] - 1) for row in rows for what in _COMPARED]
+    lines += ["", f"Largest difference of all: {max(apart):.1%}."]
+    write_lines(PAGE, MARKED, "\n".join(lines))
+
+
+_COMPARED = ("length", "drafted", "speedup")
+
+
+def _line(row: dict[str, Any]) -> str:
+    pairs = [f"{row[what][0]:.3f} / {row[what][1]:.3f}" for what in _COMPARED]
+    apart = row["speedup"][1] / row["speedup"][0] - 1
+    counts = "equal" if row["equal"] else f"z = {row['z'][0]:+.1f}, {row['z'][1]:+.1f}"
+    cells = [row["pair"], f"{row['temperature']:g}", row["controller"], row["rounds"], *pairs]
+    return "| " + " | ".join(map(str, [*cells, f"{apart:+.1%}", counts])) + " |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    running = commands.add_parser("run")
+    running.add_argument("pair", choices=("embedded", "smollm2"))
+    running.add_argument("--temperature", type=float, default=0.0)
+    running.add_argument("--prompts", type=int, default=20)
+    writing = commands.add_parser("page")
+    writing.add_argument("results", nargs="+", type=Path)
+    given = parser.parse_args()
+    if given.command == "run":
+        run(given.pair, given.temperature, given.prompts)
+    else:
+        page(given.results)
+
+
+if __name__ == "__main__":
+    main()
