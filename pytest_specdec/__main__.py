@@ -18,6 +18,7 @@ from .commands import (
     merge,
     policies,
     profile,
+    published,
     quickstart,
     speedup,
     staleness,
@@ -46,6 +47,7 @@ COMMANDS = {
     "check-engine": (check_engine, "whether what a served engine returns is what it should"),
     "merge": (merge, "judge what the shards of a session measured"),
     "baseline": (baseline, "look at stored baselines"),
+    "published": (published, "acceptance that others published beside a case of a .json report"),
     "variant": (variant, "a checkpoint with a LoRA adapter merged or with rounded weights"),
     "profile": (profile, "a case of a .json report as speculation_profile.json"),
 }

@@ -1,5 +1,10 @@
 """Prompt files: one JSON object a line, `{"category": ..., "prompt": ...}` or `{"category": ...,
-"messages": [...]}`.
+"messages": [...]}`; or the question files of public benchmarks, whose lines, or rows of a .parquet
+file, are `{"question_id": ..., "category": ..., "turns": [...]}`: MT-bench, Spec-Bench and
+SPEED-Bench.
+
+Of several turns the first is the prompt: the others follow answers that another target would not
+have given.
 """
 
 from __future__ import annotations
@@ -24,6 +29,14 @@ SHAPE = (
 
 class _Category(msgspec.Struct):
     category: Annotated[str, msgspec.Meta(min_length=1)]
+
+
+PLACEHOLDER = "FULL BENCHMARK DATA SHOULD BE FETCHED FROM THE SOURCE"
+"""How a turn of SPEED-Bench begins whose text is not in the published file."""
+
+
+class _Turns(msgspec.Struct):
+    turns: Annotated[list[Annotated[str, msgspec.Meta(min_length=1)]], msgspec.Meta(min_length=1)]
 
 
 class _Content(msgspec.Struct):
@@ -90,15 +103,14 @@ def read_prompts(
     True
     """
     try:
-        # Not splitlines(): JSON may hold other line separators unescaped.
-        lines = read_text(path).split("\n")
+        rows = _rows(path)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
         raise RequestError(f"prompt file {path} cannot be read ({reason}); {cure}") from None
     prompts: dict[str, Prompt] = {}
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            prompt = _parse(line, f"{path}:{number}")
+    for number, row in enumerate(rows, 1):
+        if row is not None:
+            prompt = _parse(row, f"{path}:{number}")
             if prompt.key in prompts:
                 raise RequestError(
                     f"{path}:{number} repeats an earlier prompt; delete one of the two lines"
@@ -116,13 +128,25 @@ def read_prompts(
     return tuple(prompts.values())[:limit]
 
 
-def _parse(line: str, where: str) -> Prompt:
+def _rows(path: Path) -> list[Any]:
+    """The rows of a file: lines of text, None for a blank one, or rows of a .parquet file."""
+    if path.suffix == ".parquet":
+        from .parquet_prompts import parquet_rows
+
+        return parquet_rows(path)
+    # Not splitlines(): JSON may hold other line separators unescaped.
+    return [line if line.strip() else None for line in read_text(path).split("\n")]
+
+
+def _parse(row: Any, where: str) -> Prompt:
     try:
-        data: Any = parse_json(line)
+        data: Any = parse_json(row) if isinstance(row, str) else row
     except JsonError as error:
         raise RequestError(
             f"{where}: not JSON ({error.problem}); write one object a line: {SHAPE}"
         ) from None
+    if isinstance(data, dict) and "turns" in data and not data.keys() & {"prompt", "messages"}:
+        data = {**data, "messages": [{"role": "user", "content": _first_turn(data, where)}]}
     try:
         category = msgspec.convert(data, _Category).category
     except msgspec.ValidationError:
@@ -140,6 +164,22 @@ def _parse(line: str, where: str) -> Prompt:
         text=text,
         messages=tuple(tuple(sorted(message.items())) for message in messages or ()),
     )
+
+
+def _first_turn(data: dict[str, Any], where: str) -> str:
+    """What a benchmark's question begins with. Raises RequestError for turns that are no texts."""
+    try:
+        first = msgspec.convert(data, _Turns).turns[0]
+    except msgspec.ValidationError:
+        raise RequestError(
+            f"{where}: turns is not a list of texts; take the benchmark's file as it is published"
+        ) from None
+    if first.startswith(PLACEHOLDER):
+        raise RequestError(
+            f"{where}: the text of this question is not in the published file; make the whole file "
+            "with prepare_data.py of NVIDIA's specdec_bench"
+        )
+    return first
 
 
 def key_of(text: str | None, messages: list[dict[str, str]] | None) -> str:

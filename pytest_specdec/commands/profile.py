@@ -47,8 +47,8 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from ..report.speculation_profile import method_of, speculation_profile
 
-    rows = _measured(arguments.report)
-    row = _chosen(rows, arguments.case, arguments.report)
+    rows = measured_rows(arguments.report)
+    row = chosen_row(rows, arguments.case, arguments.report)
     if arguments.against is not None:
         return _gate(row, arguments)
     method = arguments.method or method_of(row)
@@ -81,7 +81,7 @@ def _gate(row: dict[str, Any], arguments: argparse.Namespace) -> int:
     return {"pass": 0, "regressed": 1, "inconclusive": 3}[verdict.outcome]
 
 
-def _measured(path: Path) -> list[dict[str, Any]]:
+def measured_rows(path: Path) -> list[dict[str, Any]]:
     """The measured cases of a report. Raises RequestError for another file."""
     try:
         document = parse_json(read_text(path))
@@ -100,7 +100,7 @@ def _measured(path: Path) -> list[dict[str, Any]]:
     return measured
 
 
-def _chosen(rows: list[dict[str, Any]], case: str | None, path: Path) -> dict[str, Any]:
+def chosen_row(rows: list[dict[str, Any]], case: str | None, path: Path) -> dict[str, Any]:
     names = [row["id"] for row in rows]
     if case is None and len(rows) == 1:
         return rows[0]

@@ -13,6 +13,7 @@ EXTRAS = {
     "ray": ("ray",),
     "servers": ("prometheus_client", "urllib3"),
     "plots": ("vl_convert", "matplotlib"),
+    "parquet": ("pyarrow",),
 }
 """What each extra of this project brings."""
 

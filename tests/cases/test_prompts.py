@@ -134,3 +134,43 @@ def test_another_encoding_is_refused(tmp_path: Path) -> None:
     path.write_bytes('{"category": "a", "prompt": "\u00e9"}\n'.encode("latin-1"))
     with pytest.raises(RequestError, match="not UTF-8"):
         read_prompts(path)
+
+
+SPEC_BENCH = {
+    "question_id": 81,
+    "category": "writing",
+    "turns": ["Compose a travel blog post about Hawaii.", "Rewrite it, each sentence with A."],
+    "reference": ["..."],
+}
+
+
+def test_questions_of_benchmarks_begin_with_their_first_turn(tmp_path: Path) -> None:
+    (prompt,) = read_prompts(write(tmp_path, SPEC_BENCH))
+    assert prompt.category == "writing"
+    assert prompt.chat() == [{"role": "user", "content": SPEC_BENCH["turns"][0]}]
+    same = {"category": "writing", "messages": prompt.chat()}
+    assert read_prompts(write(tmp_path, same))[0].key == prompt.key
+
+
+@pytest.mark.parametrize(
+    ("turns", "message"),
+    [
+        ([], "turns is not a list of texts"),
+        ([""], "turns is not a list of texts"),
+        ("Hello", "turns is not a list of texts"),
+        ([{"role": "user"}], "turns is not a list of texts"),
+        (
+            ["FULL BENCHMARK DATA SHOULD BE FETCHED FROM THE SOURCE USING SPECDEC_BENCH"],
+            "is not in the published file; make the whole file with prepare_data",
+        ),
+    ],
+)
+def test_turns_without_a_text_are_refused(tmp_path: Path, turns: object, message: str) -> None:
+    with pytest.raises(RequestError, match=message):
+        read_prompts(write(tmp_path, {**SPEC_BENCH, "turns": turns}))
+
+
+def test_a_question_without_a_category_is_refused(tmp_path: Path) -> None:
+    line = {name: value for name, value in SPEC_BENCH.items() if name != "category"}
+    with pytest.raises(RequestError, match=r"prompts\.jsonl:1: no category"):
+        read_prompts(write(tmp_path, line))
