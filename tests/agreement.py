@@ -1,7 +1,7 @@
 """Replay against decode, for every drafter and lossless rule: the same rounds by two roads.
 
     python tests/agreement.py > docs/agreement.md
-    python tests/agreement.py "Medusa heads"   # rows of this drafter alone
+    python tests/agreement.py "Medusa heads" PARD   # anew; other rows are the page's
 
 Decode emits texts and counts its rounds; replay computes, on the same texts, what it should have
 counted.
@@ -13,11 +13,15 @@ import dataclasses
 import itertools
 import math
 import sys
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 from helpers.embedded import Pair
-from helpers.support import EMBEDDED
+from helpers.fitted import WRITERS, SmallPairs
+from helpers.fitted import K as FITTED_K
+from helpers.support import EMBEDDED, ROOT
 
 from pytest_specdec.acceptance.counts import Counts
 from pytest_specdec.acceptance.renewal import expected_counts, sample_rounds
@@ -32,6 +36,8 @@ FIRST_TEXTS, MARGIN = 40, 1.05
 """Texts of the first turn of a cell, and texts of the next by those that are likely missing."""
 OF_A_CATEGORY = 16
 """Prompts of a category, which follow one another in the suite."""
+FEWEST = 10
+"""Accepted tokens at a position that replay must expect for a standard error to mean something."""
 K = 6
 DRAFTERS = {
     "draft model": ("draft", 0),
@@ -49,6 +55,7 @@ ALL = DRAFTERS | IN_ORDER
 SHORTER = {"own heads": 3, "EAGLE-3 head": 3, "Medusa heads": 4}
 """Drafters that draft fewer tokens than K."""
 RULES = ("rejection", "sample-match", "block")
+PAGE = ROOT / "docs" / "agreement.md"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +73,9 @@ class Agreement:
     expected: float
     """Acceptance length by replay."""
     z: np.ndarray
-    """(k,): difference of accepted tokens at each position in standard errors."""
+    """(k,): difference of accepted tokens at each position in standard errors; NaN where fewer than
+    `FEWEST` are expected.
+    """
     unequal: int
     """Texts whose rounds differ from replay's; meant at temperature 0 and for drafts that are copies,
     where nothing is random.
@@ -74,7 +83,7 @@ class Agreement:
 
 
 def agree(
-    pair: Pair,
+    pair: Pair | SmallPairs,
     name: str,
     rule: str,
     sampling: Sampling,
@@ -89,8 +98,10 @@ def agree(
     Given the texts, their deviations are independent and have mean zero; their squares sum to the
     variance of their sum.
     """
-    drafter, depth = ALL[name]
-    k = min(k, SHORTER.get(name, k))
+    if isinstance(pair, SmallPairs):
+        drafter, depth, k = pair.drafter(name), 0, min(k, FITTED_K)
+    else:
+        (drafter, depth), k = ALL[name], min(k, SHORTER.get(name, k))
     counted, expected, unequal = Tally(k), Tally(k), 0
     mixed = [
         prompt for first in range(OF_A_CATEGORY) for prompt in pair.prompts[first::OF_A_CATEGORY]
@@ -99,7 +110,7 @@ def agree(
     for turn in itertools.count(seed):
         prompts = [*itertools.islice(itertools.cycle(mixed), texts)]
         decoded = pair.decode(drafter, k, depth, rule, sampling, turn, prompts)
-        model = pair.draft if drafter == "draft" else drafter
+        model = pair.draft if isinstance(pair, Pair) and drafter == "draft" else drafter
         (scores,) = text_scores(
             pair.target, [DrafterPlan(model, depth, k)], decoded.texts, sampling
         )
@@ -119,6 +130,7 @@ def agree(
     deviation = counted.accepted - expected.accepted
     spread = np.sqrt((deviation**2).sum(0))
     z = np.divide(deviation.sum(0), spread, out=np.zeros(k), where=spread > 0)
+    z[expected.accepted.sum(0) < FEWEST] = np.nan
     return Agreement(
         name,
         rule,
@@ -163,52 +175,79 @@ def inside(decoded: Decoded) -> list[list[tuple[int, int]]]:
 
 def certain(cell: Agreement) -> bool:
     """Whether nothing is random given the text, so that every round must be equal."""
-    return cell.sampling.temperature == 0 or ALL[cell.drafter][0] in (LOOKUP, SUFFIX)
+    drafter, _ = ALL.get(cell.drafter, ("", 0))
+    return cell.sampling.temperature == 0 or drafter in (LOOKUP, SUFFIX)
 
 
-def cells(
-    pair: Pair, rounds: int = ROUNDS, names: Sequence[str] = tuple(ALL)
-) -> Iterator[Agreement]:
-    for name in names:
-        yield agree(pair, name, "greedy", Sampling(0), rounds=rounds)
-        for rule in RULES:
-            yield agree(pair, name, rule, Sampling(1.0), rounds=rounds)
-        yield agree(pair, name, "rejection", Sampling(0.8, 50, 0.9), rounds=rounds)
+def cells(pair: Pair | SmallPairs, name: str, rounds: int = ROUNDS) -> Iterator[Agreement]:
+    yield agree(pair, name, "greedy", Sampling(0), rounds=rounds)
+    for rule in RULES:
+        yield agree(pair, name, rule, Sampling(1.0), rounds=rounds)
+    yield agree(pair, name, "rejection", Sampling(0.8, 50, 0.9), rounds=rounds)
+
+
+def row(cell: Agreement) -> str:
+    """A cell as a line of the page."""
+    apart = (
+        f"{cell.unequal} texts differ"
+        if certain(cell)
+        else " ".join("few" if np.isnan(z) else f"{z:+.1f}" for z in cell.z)
+    )
+    return (
+        f"| {cell.drafter} | {cell.k} | {cell.rule} | {cell.sampling.suffix} | {cell.rounds} | "
+        f"{cell.counted:.3f} | {cell.expected:.3f} | {apart} |"
+    )
+
+
+def kept_rows(name: str) -> list[str]:
+    """A drafter's lines that the page has."""
+    return [line for line in PAGE.read_text().splitlines() if line.startswith(f"| {name} |")]
+
+
+HEAD = """# Replay and decode, cell by cell
+
+Made by `make agreement`: *decoded* is the acceptance length that decode counted, *replayed* what replay
+expects given decode's texts, without a single draft. At temperature 0, and for drafts that are copies, nothing is random
+given the text, and every round must be equal; else the column gives, position by position, how many standard
+errors the accepted tokens lie apart (*few*: less than 10 are expected there). `python tests/agreement.py NAME ...` makes the rows of some drafters anew.
+
+"""
+EMBEDDED_PART = """## The embedded pair
+
+The text suite's 80 prompts, 96 new tokens each, as many texts as have 5,000 rounds (80 at temperature 0).
+
+"""
+SMALL_PART = """
+## Small drafters of the other kinds
+
+No trained checkpoint of these kinds is in the repository. Here a target of four layers and 32 tokens, and drafters
+that `tests/helpers/fitted.py` writes with random weights in their packaging and fits for some seconds to texts of the
+target, so that they draft better than chance at each of four positions. 80 prompts, 24 new tokens each, as many
+texts as have 5,000 rounds (80 at temperature 0).
+
+"""
+COLUMNS = """| drafter | k | rule | sampling | rounds | decoded | replayed | apart |
+|---|---|---|---|---|---|---|---|"""
 
 
 def main() -> None:
-    print("# Replay and decode, cell by cell\n")
-    print(
-        "Made by `make agreement`: the embedded pair on the text suite's 80 prompts, 96 new tokens "
-        "each, as many texts as have"
-    )
-    print(
-        "5,000 rounds (80 at temperature 0). *decoded* is the acceptance length that decode "
-        "counted, *replayed* what replay"
-    )
-    print(
-        "expects given decode's texts, without a single draft. At temperature 0, and for drafts "
-        "that are copies, nothing is random"
-    )
-    print(
-        "given the text, and every round must be equal; else the column gives, position by "
-        "position, how many standard"
-    )
-    print("errors the accepted tokens lie apart.\n")
-    print("| drafter | k | rule | sampling | rounds | decoded | replayed | apart |")
-    print("|---|---|---|---|---|---|---|---|")
-    for cell in cells(Pair.load(), names=sys.argv[1:] or tuple(ALL)):
-        apart = (
-            f"{cell.unequal} texts differ"
-            if certain(cell)
-            else " ".join(f"{z:+.1f}" for z in cell.z)
-        )
-        print(
-            f"| {cell.drafter} | {cell.k} | {cell.rule} | {cell.sampling.suffix} | {cell.rounds} | "
-            f"{cell.counted:.3f} "
-            f"| {cell.expected:.3f} | {apart} |",
-            flush=True,
-        )
+    anew = sys.argv[1:] or [*ALL, *WRITERS]
+    if unknown := [name for name in anew if name not in ALL and name not in WRITERS]:
+        raise SystemExit(f"no drafters {unknown}; known: {[*ALL, *WRITERS]}")
+    embedded = Pair.load()
+    print(f"{HEAD}{EMBEDDED_PART}{COLUMNS}")
+    show(embedded, ALL, anew)
+    with tempfile.TemporaryDirectory() as folder:
+        print(f"{SMALL_PART}{COLUMNS}")
+        show(SmallPairs.make(Path(folder)), WRITERS, anew)
+
+
+def show(pair: Pair | SmallPairs, names: Iterable[str], anew: Sequence[str]) -> None:
+    """Print the rows of drafters, measured anew or as the page has them."""
+    for name in names:
+        found = map(row, cells(pair, name)) if name in anew else kept_rows(name)
+        for line in found:
+            print(line, flush=True)
 
 
 if __name__ == "__main__":

@@ -134,6 +134,32 @@ def write_head(
     return folder
 
 
+def write_masked_head(
+    folder: Path,
+    target: Path,
+    packaging: str,
+    *,
+    ids: tuple[int, ...] | None = None,
+    **fields: object,
+) -> Path:
+    """A P-EAGLE head of two layers with random weights; fields that are None are left out."""
+    write_head(folder, target, packaging=packaging, layers=2, own_embeddings=True, ids=ids)
+    path = folder / "config.json"
+    config = json.loads(path.read_text()) | {"mask_token_id": 31}
+    if packaging == "speculators":
+        methods = [{"proposal_type": "greedy", "speculative_tokens": 5}]
+        config |= {"speculators_model_type": "peagle", "architectures": ["PEagleDraftModel"]}
+        config["speculators_config"] = {"algorithm": "peagle", "proposal_methods": methods}
+    else:
+        config["architectures"] = ["PEagleDraftModel"]
+    config |= fields
+    path.write_text(
+        json.dumps({name: value for name, value in config.items() if value is not None})
+    )
+    generator = torch.Generator().manual_seed(7)
+    return edit_tensors(folder, mask_hidden=torch.randn(1, 1, 96, generator=generator))
+
+
 def _layer(width: int, layers: int, vocabulary: int, biases: bool) -> dict[str, Any]:
     return {
         "model_type": "llama",

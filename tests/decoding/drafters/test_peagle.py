@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 import torch
-from helpers.eagle3 import PROMPTS, USUAL, Target, edit_tensors, make_targets, write_head
+from helpers.eagle3 import (
+    PROMPTS,
+    USUAL,
+    Target,
+    edit_tensors,
+    make_targets,
+    write_masked_head,
+)
 from helpers.eagle3_reference import Reference
 
 from pytest_specdec import replay
@@ -18,7 +24,7 @@ from pytest_specdec.common.errors import RequestError
 from pytest_specdec.decoding.decode import decode
 from pytest_specdec.decoding.replay import DrafterPlan, text_scores
 
-K, NEW, MASK = 3, 7, 31
+K, NEW = 3, 7
 
 
 class MaskedReference(Reference):
@@ -44,23 +50,7 @@ def targets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Target]:
 
 
 def write_masked(folder: Path, target: Target, packaging: str, **fields: object) -> Path:
-    """A head of two layers with random weights."""
-    layers = {"layers": 2, "own_embeddings": True}
-    write_head(folder, target.folder, packaging=packaging, **layers)
-    path = folder / "config.json"
-    config = json.loads(path.read_text()) | {"mask_token_id": MASK}
-    if packaging == "speculators":
-        methods = [{"proposal_type": "greedy", "speculative_tokens": 5}]
-        config |= {"speculators_model_type": "peagle", "architectures": ["PEagleDraftModel"]}
-        config["speculators_config"] = {"algorithm": "peagle", "proposal_methods": methods}
-    else:
-        config["architectures"] = ["PEagleDraftModel"]
-    config |= fields
-    path.write_text(
-        json.dumps({name: value for name, value in config.items() if value is not None})
-    )
-    generator = torch.Generator().manual_seed(7)
-    return edit_tensors(folder, mask_hidden=torch.randn(1, 1, 96, generator=generator))
+    return write_masked_head(folder, target.folder, packaging, **fields)
 
 
 @pytest.mark.parametrize("packaging", ["SpecForge", "speculators"])

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.other_tokenizer import other_tokenizer, target_tokenizer
 from helpers.serial_drafting import (
     PROMPTS,
     Steps,
@@ -16,9 +17,7 @@ from helpers.serial_drafting import (
     check_probabilities,
     check_sampled_rounds,
 )
-from helpers.support import add_noise, edit_config, letter_tokenizer, llama
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
+from helpers.support import add_noise, edit_config, llama
 from transformers.generation.candidate_generator import AssistantToTargetTranslator
 
 from pytest_specdec import decode
@@ -27,25 +26,6 @@ from pytest_specdec.decoding.drafters.tli import Translation, shared_tokens
 from pytest_specdec.decoding.loading import LoadedModel, load_model
 
 K = 3
-
-
-def target_tokenizer() -> PreTrainedTokenizerFast:
-    """One token a letter, whose texts have no spaces between them."""
-    tokenizer = letter_tokenizer()
-    tokenizer.backend_tokenizer.decoder = decoders.Fuse()
-    return tokenizer
-
-
-def other_tokenizer() -> PreTrainedTokenizerFast:
-    """Other ids, pairs of letters, and no letter `e`, `q` or comma: `e` is written as two of its
-    tokens.
-    """
-    letters = "zyxwvutsrponmlkjihgfdcba ."
-    vocabulary = {"<unk>": 0, **{letter: index for index, letter in enumerate(letters, 1)}}
-    vocabulary |= {"th": 27, "in": 28}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>")
 
 
 @pytest.fixture(scope="module")
