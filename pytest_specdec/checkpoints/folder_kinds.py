@@ -65,6 +65,7 @@ class Kind:
 
 
 EAGLE, ASSISTANT = "eagle", "assistant"
+_GEMMA_4_ASSISTANT = re.compile(r"gemma4(_unified)?_?assistant")
 _IN_WORDS = {
     EAGLE3: "an EAGLE-3 head",
     EAGLE: "an EAGLE head",
@@ -91,6 +92,13 @@ PICKLED = Kind(
     cure="convert them: model.save_pretrained(folder) writes safetensors",
 )
 
+FROZEN_KEYS = Kind(
+    "a Gemma 4 assistant, which drafts on its target's keys and values",
+    cure="it is not replayed: transformers and vLLM place its drafts at different positions, and "
+    "in transformers they depend on drafts that were rejected (docs/drafters.md); measure a server "
+    "that drafts with it by its own counters, --specdec-engine=vllm --specdec-url=URL, or draft "
+    "with a draft model or prompt-lookup",
+)
 _SPECULATORS = {
     "eagle3": EAGLE3,
     "eagle": EAGLE,
@@ -160,6 +168,8 @@ def _by_config(config: Mapping[str, Any]) -> Kind | None:
     inner = config.get("dflash_config")
     if isinstance(inner, Mapping) and inner.get("projector_type") in (DSPARK, DOMINO):
         return _drafter(inner["projector_type"])
+    if any(_GEMMA_4_ASSISTANT.match(word) for word in names):
+        return FROZEN_KEYS
     for pattern, name in _ARCHITECTURES:
         if any(re.search(pattern, word) for word in names):
             return _drafter(name, "packed by SpecForge or AngelSlim" if name == EAGLE3 else "")

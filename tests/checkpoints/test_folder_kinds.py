@@ -114,10 +114,20 @@ HEADS: dict[str, tuple[dict[str, Any], tuple[str, ...], str]] = {
         ("hydra_mlp.0.0.linear.weight", "hydra_lm_head.0.weight"),
         r"holds Hydra heads \(recognised by its tensors\)",
     ),
+    "an assistant of another model": (
+        {"architectures": ["MuseAssistantForCausalLM"]},
+        ("x",),
+        "holds an assistant that reads",
+    ),
     "Gemma 4's assistant": (
         {"architectures": ["Gemma4AssistantForCausalLM"]},
         ("x",),
-        "holds an assistant that reads",
+        "holds a Gemma 4 assistant.*it is not replayed: .*measure a server that drafts with it",
+    ),
+    "Gemma 4's assistant by its type": (
+        {"model_type": "gemma4_unified_assistant"},
+        ("x",),
+        "holds a Gemma 4 assistant.*it is not replayed: .*measure a server that drafts with it",
     ),
 }
 
@@ -142,6 +152,8 @@ def test_heads_are_named_and_refused(
         cure = " and not a complete model; name it as the drafter: --specdec-draft="
     else:
         cure = ".*not supported yet; draft with a draft model, mtp or prompt-lookup, or meas"
+    if "Gemma 4" in message:
+        cure = " by its own counters"
     with pytest.raises(RequestError, match=message + cure):
         open_checkpoint(folder_of(tmp_path / "head", config, tensors))
 

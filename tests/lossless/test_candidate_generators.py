@@ -4,6 +4,8 @@ with random weights.
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedModel
@@ -75,11 +77,10 @@ def test_dflash_keeps_it(filters: dict[str, float]) -> None:
     assert result.drafts > 200
 
 
-def test_gemma_4s_breaks_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its drafts are arg-maxima and its q is the softmax (transformers 5.23).
-
-    When this fails, transformers has mended it: expect `found.kept` here.
-    """
+def gemma_4_pair(
+    monkeypatch: pytest.MonkeyPatch,
+) -> tuple[PreTrainedModel, PreTrainedModel]:
+    """A tiny Gemma 4 and its assistant."""
     models = pytest.importorskip("transformers.models.gemma4_assistant", reason=OLD)
     gemma = pytest.importorskip("transformers.models.gemma4", reason=OLD)
     text = gemma.Gemma4TextConfig
@@ -110,6 +111,33 @@ def test_gemma_4s_breaks_it(monkeypatch: pytest.MonkeyPatch) -> None:
         models.Gemma4AssistantConfig(text_config=text_config, backbone_hidden_size=32)
     )
     assistant.generation_config.num_assistant_tokens = 3
-    result = q_contract(proposals(target.eval(), assistant.eval()))
+    return target.eval(), assistant.eval()
+
+
+def test_gemma_4s_breaks_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its drafts are arg-maxima and its q is the softmax (transformers 5.23).
+
+    When this fails, transformers has mended it: expect `found.kept` here.
+    """
+    result = q_contract(proposals(*gemma_4_pair(monkeypatch)))
     assert not result.kept
     assert "that distribution's" in result.message
+
+
+def test_gemma_4s_reads_the_key_of_a_rejected_draft(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a rejection its drafts read one key more than the text has: why no text implies them
+    (docs/drafters.md). When this fails, transformers has mended it, and they can be replayed.
+    """
+    target, assistant = gemma_4_pair(monkeypatch)
+    seen: list[tuple[int, int]] = []
+    forward = assistant.forward
+
+    def watched(**arguments: Any) -> Any:
+        keys, _ = arguments["shared_kv_states"]["full_attention"]
+        seen.append((int(arguments["position_ids"]), keys.shape[2]))
+        return forward(**arguments)
+
+    monkeypatch.setattr(assistant, "forward", watched)
+    proposals(target, assistant)
+    more = {keys - position for position, keys in seen}  # `position` tokens were verified
+    assert more == {0, 1}
