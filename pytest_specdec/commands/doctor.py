@@ -41,8 +41,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "drafter",
         metavar="HEAD",
-        help="the folder of an EAGLE-3 head, of Medusa or Hydra heads, or mtp for the target's own "
-        "MTP layers",
+        help="the folder of an EAGLE-3 head, a block drafter (DFlash, DSpark, Domino), Medusa or "
+        "Hydra heads, or mtp for the target's own MTP layers",
     )
     parser.add_argument(
         "--target", required=True, metavar="PATH", help="target: a checkpoint folder or hub id"
@@ -64,8 +64,8 @@ def _add_texts(parser: argparse.ArgumentParser) -> None:
         type=whole_number(2),
         default=32,
         metavar="N",
-        help="texts to sample from the target, a prompt each: the first N prompts of the file, or "
-        "all where there are fewer (default %(default)s)",
+        help="texts to sample from the target, a prompt each: N prompts spread evenly over the "
+        "file, or all where there are fewer (default %(default)s)",
     )
     parser.add_argument(
         "--k",

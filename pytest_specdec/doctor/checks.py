@@ -4,6 +4,7 @@ command's own options.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -32,12 +33,13 @@ from ..common.errors import RequestError
 
 _CURE = (
     f"HEAD is the folder of an EAGLE-3 head, or {OWN_HEADS} for the MTP layers of the target; "
-    "Medusa and Hydra heads are examined, too"
+    "block drafters (DFlash, DSpark, Domino), Medusa and Hydra heads are examined, too"
 )
 _READERS: Mapping[str, Callable[[Checkpoint, Path], object]] = {
     EAGLE3: read_head,
     MEDUSA: read_medusa,
     HYDRA: read_hydra,
+    **{name: functools.partial(checked_block, kind=name) for name in (DFLASH, DSPARK, DOMINO)},
 }
 """By type of drafter, what reads its folder without torch."""
 
@@ -45,8 +47,8 @@ _READERS: Mapping[str, Callable[[Checkpoint, Path], object]] = {
 def checked_texts(
     prompts: Path, count: int, *, new_tokens: int, k: int, temperature: float
 ) -> tuple[Prompt, ...]:
-    """The first prompts of the file. Raises RequestError for a file that is none, and for texts on
-    which nothing can be measured.
+    """So many prompts spread evenly over the file, whose categories may follow one another. Raises
+    RequestError for a file that is none, and for texts on which nothing can be measured.
     """
     if temperature == 0:
         raise RequestError(
@@ -58,7 +60,9 @@ def checked_texts(
             f"no text of {new_tokens} new tokens is long enough for a round of k={k}, which begins "
             "after the first of them; ask for more --new-tokens or a smaller --k"
         )
-    return read_prompts(prompts, cure="name one with --prompts=FILE")[:count]
+    every = read_prompts(prompts, cure="name one with --prompts=FILE")
+    some = min(count, len(every))
+    return tuple(every[place * len(every) // some] for place in range(some))
 
 
 def check_target(name: str) -> Checkpoint | None:
@@ -101,31 +105,26 @@ def check_drafter(target: Checkpoint, drafter: str) -> None:
 
 
 def _check_contract(target: Checkpoint, drafter: str) -> None:
-    """Of a drafter that drafts a round in one pass the files alone are examined: raises
-    RequestError with what is wrong in them, and otherwise with what else can be done.
+    """Of a P-EAGLE head the files alone are examined: raises RequestError with what is wrong in
+    them, and otherwise with what else can be done.
     """
     spec = parse_drafter(drafter)
     if isinstance(spec, DraftModelSpec) and Path(spec.path).is_dir():
         spec = recognised(spec)
-    if not isinstance(spec, RegisteredSpec) or spec.folder is None:
+    if not isinstance(spec, RegisteredSpec) or spec.folder is None or spec.name != PEAGLE:
         return
-    if spec.name == PEAGLE:
-        checked_peagle(target, spec.folder)
-    elif spec.name in (DFLASH, DSPARK, DOMINO):
-        checked_block(target, spec.folder, spec.name)
-    else:
-        return
+    checked_peagle(target, spec.folder)
     raise RequestError(
-        f"{spec.folder} passes all contract checks of a {spec.name} drafter (tensors, sizes, "
-        "vocabularies, layers, mask token), and other readings are measured of EAGLE-3 heads and "
-        f"MTP layers alone; measure it with --specdec-draft={spec.folder}, and an engine that "
-        "drafts with it by specdec_oracle"
+        f"{spec.folder} passes all contract checks of a {spec.name} head (tensors, sizes, "
+        "vocabularies, layers, mask token), and other readings are measured of EAGLE-3 heads, "
+        "block drafters, Medusa and Hydra heads and MTP layers alone; measure it with "
+        f"--specdec-draft={spec.folder}, and an engine that drafts with it by specdec_oracle"
     )
 
 
 def head_of(drafter: str) -> tuple[str, Path]:
     """The type and the folder of heads. Raises RequestError for anything but the folder of an
-    EAGLE-3 head, Medusa heads or Hydra heads.
+    EAGLE-3 head, a block drafter, Medusa heads or Hydra heads.
     """
     spec = parse_drafter(drafter)
     if isinstance(spec, RegisteredSpec) and spec.name in _READERS and spec.folder is not None:

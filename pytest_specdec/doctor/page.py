@@ -44,6 +44,12 @@ def lines(diagnosis: Diagnosis[R], circumstances: str) -> Iterator[str]:
             + " ".join(f"{share:.2f}" for share in shares if not math.isnan(share)),
             indent="  ",
         )
+    shares = findings.nothing.conditional
+    yield from wrapped(
+        "of a drafter that knows nothing, to compare: "
+        + " ".join(f"{share:.2f}" for share in shares if not math.isnan(share)),
+        indent="  ",
+    )
     yield from _engines(diagnosis)
 
 

@@ -70,7 +70,7 @@ def test_few_texts_decide_nothing(capsys: pytest.CaptureFixture[str]) -> None:
 def test_random_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     target = MODELS / "deep-target"
     head = write_head(tmp_path / "head", target, ids=(2, 4, 5), drafted=100)
-    assert asked(head, "deep-target", "--texts", "8", "--new-tokens", "24", "--k", "2") == 1
+    assert asked(head, "deep-target", "--texts", "32", "--new-tokens", "24", "--k", "2") == 1
     captured = capsys.readouterr()
     lines = captured.out.splitlines()
     text = " ".join(line.strip() for line in lines)

@@ -23,6 +23,7 @@ Corrections are in `block_corrections`: they read the tokens before a draft, in 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -88,6 +89,11 @@ class BlockHead(nn.Module):
         ids = torch.from_numpy(files.target_ids).to(target.device)
         whole = torch.arange(config.vocabulary, device=target.device)
         self.drafted = None if torch.equal(ids, whole) else ids
+
+    def rotate_by(self, theta: float) -> None:
+        """Rotate positions by another base than config.json's."""
+        config = dataclasses.replace(self.config, theta=theta)
+        self._rotary = _rotary(config).to(self.fc.weight.device)
 
     def context(self, states: torch.Tensor) -> torch.Tensor:
         """g (rows, columns, width) of the target's joined states, those wide each."""

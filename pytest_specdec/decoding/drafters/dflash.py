@@ -8,7 +8,7 @@ correction of the logits, see `block_corrections`.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -57,20 +57,7 @@ class BlockDrafter(Drafter):
     def score(self, batch: TextBatch) -> DraftScores:
         """The blocks have `batch.steps` drafts: the scores are those of this k alone."""
         arrays = ScoreArrays(batch, batch.steps)
-        first, length = max(batch.begin - 1, 1), batch.ids.shape[1]
-        if first > length - 2:
-            return arrays.scores()
-        joined = torch.cat([batch.layer_states[number] for number in self.reads_layers], -1)
-        anchors = torch.arange(first, length - 1, device=batch.ids.device)
-        blocks = teacher_forced_blocks(self.head, batch.ids, joined, batch.steps, anchors)
-        carried: torch.Tensor | None = None
-        for step in range(min(batch.steps, length - 1 - first)):
-            starts = length - 1 - first - step  # those whose draft lies in the text
-            state = blocks[:, :starts, self.head.config.first_row + step]
-            before = batch.ids[:, first + step : first + step + starts]
-            carried = None if carried is None else carried[:, :starts]
-            logits, carried = self.head.draft_logits(step, state, before, carried)
-            place = first + 1 + step
+        for step, place, logits in block_logits(self.head, batch, self.reads_layers):
             if batch.processors is None:
                 arrays.fill(step, place, logits, self.head.drafted)
             else:  # which know the target's tokens
@@ -80,6 +67,29 @@ class BlockDrafter(Drafter):
     def fingerprint(self, report: Report = lambda what, done, total: None) -> str:
         self.files.checkpoint.hash_now(report)
         return self.files.checkpoint.model_fingerprint
+
+
+def block_logits(
+    head: BlockHead, batch: TextBatch, states: Sequence[int]
+) -> Iterator[tuple[int, int, torch.Tensor]]:
+    """Each draft step of blocks with `batch.steps` drafts, the first position that it scores, and
+    its logits (texts, positions, drafted tokens) from there on; `states` are those of the target
+    that the drafter reads.
+    """
+    first, length = max(batch.begin - 1, 1), batch.ids.shape[1]
+    if first > length - 2:
+        return
+    joined = torch.cat([batch.layer_states[number] for number in states], -1).to(batch.ids.device)
+    anchors = torch.arange(first, length - 1, device=batch.ids.device)
+    blocks = teacher_forced_blocks(head, batch.ids, joined, batch.steps, anchors)
+    carried: torch.Tensor | None = None
+    for step in range(min(batch.steps, length - 1 - first)):
+        starts = length - 1 - first - step  # those whose draft lies in the text
+        state = blocks[:, :starts, head.config.first_row + step]
+        before = batch.ids[:, first + step : first + step + starts]
+        carried = None if carried is None else carried[:, :starts]
+        logits, carried = head.draft_logits(step, state, before, carried)
+        yield step, first + 1 + step, logits
 
 
 class BlockProposer:
