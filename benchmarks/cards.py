@@ -30,9 +30,9 @@ HEADS = {
         "--target=suites/smollm2/models/target",
         "--prompts=suites/smollm2/prompts.jsonl",
         "--costs=suites/smollm2/costs.json",
-        "--k=4",
-        "--texts=16",
-        "--new-tokens=48",
+        "--k=3",
+        "--texts=12",
+        "--new-tokens=40",
     ],
 }
 

@@ -40,6 +40,7 @@ from ..decoding.environment import environment
 from ..decoding.loading import LoadedModel
 from ..decoding.replay import DrafterPlan, text_scores
 from ..decoding.sampling import encode_prompts, sample_new_tokens
+from ..decoding.text_limits import check_context
 from ..gate.refusals import below_lookup, dead_drafter, looping_texts, no_better, same_model
 from ..records.conditions import Fingerprints
 from ..report import card as cards
@@ -146,6 +147,12 @@ def _texts(
     progress: Progress,
 ) -> tuple[Text, ...]:
     ids = encode_prompts(target.tokenizer, prompts)
+    check_context(
+        [target],
+        max(map(len, ids)) + request.new_tokens,
+        new_tokens=request.new_tokens,
+        cure="shorten the prompt or lower --new-tokens",
+    )
     new = sample_new_tokens(
         target,
         ids,

@@ -2,8 +2,8 @@
 
 Where both values were measured on the same prompts, the difference is paired by prompt
 (`gate.paired`); between two groups of prompts it is that of independent groups, with the fewer
-degrees of freedom of the two, which is conservative. All intervals that a session shows hold
-together, by Bonferroni.
+degrees of freedom of the two, which is conservative. All intervals that a session shows of one axis
+hold together, by Bonferroni.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ..acceptance.counts import Counts
 from .paired import Pair
 
 LEVEL = 0.95
-"""Confidence that all intervals hold together."""
+"""Confidence that all intervals of one axis hold together."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypedDict
@@ -113,12 +114,14 @@ def compare_axes(rows: Iterable[ReportRow], measured: Mapping[str, MeasuredAxes]
     by_id = {row["id"]: row for row in rows if row["id"] in measured}
     known = {name: measured[name] for name in sorted(by_id, key=natural_order)}
     found = [*_between_cases(known), *_within_cases(known)]
-    number = sum(comparison.weight for comparison in found)
+    numbers: Counter[str] = Counter()
+    for comparison in found:
+        numbers[comparison.axis] += comparison.weight
     for row in by_id.values():
         row["axes"] = []
     for comparison in found:
         change = paired_change if comparison.paired else unpaired_change
-        changed = change(comparison.before, comparison.now, number)
+        changed = change(comparison.before, comparison.now, numbers[comparison.axis])
         by_id[comparison.row]["axes"].append(_row(comparison, changed))
 
 

@@ -56,11 +56,15 @@ class PublishedTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
 
 
 class BenchmarkChoice(msgspec.Struct):
+    """What was counted of one answer."""
+
     accept_lengths: list[Annotated[int, Meta(ge=0, le=MOST_K + 1)]]
     new_tokens: list[Annotated[int, Meta(ge=0)]]
 
 
 class BenchmarkAnswer(msgspec.Struct):
+    """A line of Spec-Bench's answers."""
+
     category: _Name
     choices: Annotated[list[BenchmarkChoice], Meta(min_length=1)]
 

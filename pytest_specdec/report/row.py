@@ -241,7 +241,7 @@ class AxisRow(TypedDict):
     change: Number
     """In tokens."""
     interval: list[Number]
-    """95 %, together with all others of the session; None for an unbounded end."""
+    """95 %, together with all others of the session's axis; None for an unbounded end."""
     prompts: int
     """Pairs, or prompts of both groups."""
     paired: bool

@@ -130,6 +130,7 @@ def test_a_card_goes_between_its_marks_and_nowhere_else(
         (["--k", "16"], "no text of 16 new tokens is long enough for a round of k=16"),
         (["--prompts", "none.jsonl"], "cannot be read"),
         (["--depth", "9"], "depth"),
+        (["--new-tokens", "9000"], "is longer than the context of"),
         (["--costs", "config.json"], "is not of schema 1"),
     ],
 )
