@@ -5,7 +5,7 @@ K ?= 8
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: torn fuzz same-again audit sbom reproducible requirements dist docs screenshots walk help suites smollm2 test test-fast coverage check format bench agreement conformance ending-power output-level processor-power museum losslessness proof changed-weights field-rules doctor-proof unchanged costs models clean \
+.PHONY: torn fuzz same-again audit sbom reproducible requirements dist docs screenshots walk help suites smollm2 test test-fast test-exhaustive coverage check format bench agreement conformance ending-power output-level processor-power museum losslessness proof changed-weights field-rules doctor-proof unchanged costs models clean \
 	engines engines-vllm engines-page engines-smollm2 engines-smollm2-vllm engines-smollm2-page engine-transformers engine-llama-cpp engine-onnxruntime engine-openvino openvino-form \
 	engine-transformers-versions speculators-parity ray offload
 
@@ -28,14 +28,17 @@ PARALLEL := -n auto --dist worksteal
 # Modules are kept as they are compiled and rewritten for their assertions, for the processes that tests start.
 export PYTHONDONTWRITEBYTECODE :=
 
-test: $(READY)  ## the plugin's own tests
-	$(BIN)/pytest $(PARALLEL) tests/
+test: $(READY)  ## the plugin's own tests: every behaviour, under 8 minutes on two cores
+	$(BIN)/pytest $(PARALLEL) -m "not exhaustive" tests/
 
 help:  ## this list
 	@sed -n 's/^\([a-z][a-z0-9-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | sort | awk -F'|' '{printf "%-30s %s\n", $$1, $$2}'
 
 test-fast: $(READY)  ## the tests for every commit: units only, under a minute on two cores
 	$(BIN)/pytest $(PARALLEL) -m "not slow" tests/
+
+test-exhaustive: $(READY)  ## repeats proofs of `make test` over more texts, shapes, seeds and engines
+	$(BIN)/pytest $(PARALLEL) -m exhaustive tests/
 
 coverage: $(READY)  ## the plugin's own tests with the lines that none of them runs
 	$(BIN)/pytest $(PARALLEL) --cov=pytest_specdec --cov-report=term-missing:skip-covered tests/

@@ -104,7 +104,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if is_slow(item.path):
+        if is_slow(item.path) or item.get_closest_marker("exhaustive"):
             item.add_marker("slow")
 
 

@@ -68,7 +68,7 @@ def test_the_page_shows_the_files_as_they_are() -> None:
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warm_processes: None) -> Path:
     """A project that quickstart made, with few prompts and stored baselines."""
     monkeypatch.chdir(tmp_path)
     pair = [f"--target={EMBEDDED / 'text-target'}", f"--draft={DRAFT}"]

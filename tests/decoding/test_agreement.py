@@ -1,18 +1,26 @@
-"""Every cell of `docs/agreement.md`: decode counts what replay expects on its texts."""
+"""Every cell of `docs/agreement.md`: decode counts what replay expects on its texts. In `make test`, each drafter
+and each rule, by a fifth of the page's rounds.
+"""
 
 from __future__ import annotations
+
+import itertools
 
 import numpy as np
 import pytest
 from agreement import DRAFTERS, ROUNDS, RULES, K, agree, certain
 from helpers.embedded import Pair
 from helpers.support import ROOT
+from helpers.tiers import exhaustive
 
 from pytest_specdec.acceptance.renewal import expected_counts
 from pytest_specdec.cases.case import Sampling
 from pytest_specdec.decoding.replay import DrafterPlan, text_scores
 
-FILTERED = Sampling(0.8, 50, 0.9)
+RULES_AND_SAMPLINGS = [
+    *((rule, Sampling(1.0)) for rule in RULES),
+    ("rejection", Sampling(0.8, 50, 0.9)),
+]
 
 
 @pytest.mark.parametrize("name", DRAFTERS)
@@ -22,15 +30,25 @@ def test_greedy_decoding_is_replay_round_for_round(pair: Pair, name: str) -> Non
     assert cell.unequal == 0
 
 
-@pytest.mark.parametrize("name", DRAFTERS)
 @pytest.mark.parametrize(
-    ("rule", "sampling"), [*((rule, Sampling(1.0)) for rule in RULES), ("rejection", FILTERED)]
+    ("name", "rule", "sampling", "rounds"),
+    [
+        *(
+            (name, *RULES_AND_SAMPLINGS[row % len(RULES_AND_SAMPLINGS)], ROUNDS // 5)
+            for row, name in enumerate(DRAFTERS)
+        ),
+        *(
+            exhaustive(name, *how, ROUNDS)
+            for name, how in itertools.product(DRAFTERS, RULES_AND_SAMPLINGS)
+        ),
+    ],
+    ids=lambda given: getattr(given, "suffix", str(given)),
 )
 def test_sampled_decoding_agrees_with_replay(
-    pair: Pair, name: str, rule: str, sampling: Sampling
+    pair: Pair, name: str, rule: str, sampling: Sampling, rounds: int
 ) -> None:
-    cell = agree(pair, name, rule, sampling)
-    assert cell.rounds >= ROUNDS
+    cell = agree(pair, name, rule, sampling, rounds=rounds)
+    assert cell.rounds >= rounds
     if certain(cell):
         assert cell.unequal == 0
     else:

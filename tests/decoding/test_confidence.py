@@ -7,6 +7,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from helpers.embedded import Pair
+from helpers.tiers import exhaustive
 
 from pytest_specdec import decode
 from pytest_specdec.acceptance.renewal import AcceptanceField
@@ -81,7 +82,7 @@ def totals(drafting: Drafting) -> tuple[float, float, float]:
     return drafting.rounds.sum(), drafting.rounds @ np.arange(K + 1), drafting.accepted
 
 
-@pytest.mark.parametrize("threshold", [0.2, 0.5, 0.8])
+@pytest.mark.parametrize("threshold", [0.5, exhaustive(0.2), exhaustive(0.8)])
 def test_sampled_rounds_follow_the_expectation(
     pair: Pair, known: dict[tuple[Text, ...], Expected], threshold: float
 ) -> None:
@@ -92,7 +93,7 @@ def test_sampled_rounds_follow_the_expectation(
     assert (np.abs(z) < 3).all(), z
 
 
-@pytest.mark.parametrize("threshold", [0.3, 0.7])
+@pytest.mark.parametrize("threshold", [0.3, exhaustive(0.7)])
 def test_greedy_rounds_are_the_expected_ones(
     pair: Pair, known: dict[tuple[Text, ...], Expected], threshold: float
 ) -> None:

@@ -13,6 +13,7 @@ import pytest
 import torch
 from helpers.embedded import Pair
 from helpers.support import EMBEDDED
+from helpers.tiers import exhaustive
 
 from pytest_specdec.cases.case import LOOKUP, OWN_HEADS
 from pytest_specdec.cases.drafter import RegisteredSpec
@@ -110,11 +111,12 @@ def test_greedy_replay_counts_the_rounds_of_decoding(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("drafter", DRAFTERS)
+@pytest.mark.parametrize("count", [16, exhaustive(40)])
 def test_sampled_replay_expects_the_rounds_of_decoding(
-    pair: Pair, spelled: tuple[str, ...], drafter: str
+    pair: Pair, spelled: tuple[str, ...], drafter: str, count: int
 ) -> None:
     """Within three standard errors of the texts' differences."""
-    made, again = run(pair, drafter, masked("date", spelled), 1.0, 40)
+    made, again = run(pair, drafter, masked("date", spelled), 1.0, count)
     gaps = (made.counts.accepted - again.accepted).sum(-1)
     assert abs(gaps.sum()) <= 3 * np.sqrt((gaps**2).sum())
     # Copies of the text are certain, and so are their rounds.

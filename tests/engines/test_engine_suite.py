@@ -12,6 +12,7 @@ import pytest
 import torch
 from helpers.engine_cases import Defect, decoder_defects, default_cases, judged, level
 from helpers.support import EMBEDDED, ROOT
+from helpers.tiers import crossed, exhaustive
 from museum.exhibits import EXHIBITS
 
 from pytest_specdec.cases.case import Case
@@ -46,6 +47,14 @@ MUSEUM_IN = {
     "greedy drafts": "TestSampling",
 }
 """All others are found by TestOwnHeads."""
+FOR_EACH_CASE = {
+    "missing key",
+    "short buffer",
+    "exact match",
+    "approximated keys",
+    "state of the layer below",
+}
+"""A defect for each case that finds the museum's."""
 
 
 def settings(case: Case) -> tuple[str, int, int, float, int, float]:
@@ -91,7 +100,12 @@ def test_a_defect_of_sampling_is_found_and_named(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [exhibit.name for exhibit in EXHIBITS if exhibit.defect is not None]
+    "name",
+    [
+        exhibit.name if exhibit.name in FOR_EACH_CASE else exhaustive(exhibit.name)
+        for exhibit in EXHIBITS
+        if exhibit.defect is not None
+    ],
 )
 def test_a_defect_of_the_museum_is_found(name: str) -> None:
     verdict = judged(CASES[MUSEUM_IN.get(name, "TestOwnHeads")], LEVEL, decoder_defects()[name])
@@ -138,10 +152,10 @@ def residual_before_the_norm(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(eagle3_head._Layer, "forward", normed)
 
 
-@pytest.mark.parametrize(
-    "defect", [states_one_layer_early, carry_after_the_norm, residual_before_the_norm]
+@crossed(
+    defect=[states_one_layer_early, carry_after_the_norm, residual_before_the_norm],
+    label=["eagle3/TestGreedy", "eagle3/TestSampling"],
 )
-@pytest.mark.parametrize("label", ["eagle3/TestGreedy", "eagle3/TestSampling"])
 def test_a_defect_of_eagle3_drafting_is_found(label: str, defect: Defect) -> None:
     verdict = judged(EAGLE3[label], LEVEL, defect)
     assert verdict.finders == ["oracle"]

@@ -19,7 +19,7 @@ TRANSFORMERS = "--specdec-engine=transformers"
 TEST = """
 import pytest
 
-@pytest.mark.specdec(target={{target!r}}, drafter={drafter}, k={k}, depth={depth}, new_tokens=48, temperature={temperature})
+@pytest.mark.specdec(target={{target!r}}, drafter={drafter}, k={k}, depth={depth}, new_tokens=24, temperature={temperature})
 def test_gate(specdec_run, specdec_baseline, specdec_oracle, specdec_conformance):
     assert specdec_run == specdec_baseline
     assert specdec_oracle.agrees, specdec_oracle.message
@@ -101,7 +101,7 @@ def test_a_test_without_a_baseline_stands_by_the_oracle_alone(project) -> None:
     project.write_test("""
 import pytest
 
-@pytest.mark.specdec(target={target!r}, drafter={draft!r}, k=3, new_tokens=48, temperature=0)
+@pytest.mark.specdec(target={target!r}, drafter={draft!r}, k=3, new_tokens=24, temperature=0)
 def test_rounds(specdec_oracle):
     assert specdec_oracle.agrees, specdec_oracle.message
     assert specdec_oracle.exact
@@ -312,7 +312,7 @@ SKIPPED = """
 import pytest
 
 @pytest.mark.usefixtures("specdec_supported")
-@pytest.mark.specdec(target={target!r}, drafter={drafter}, k={k}, depth={depth}, new_tokens=48, temperature=0)
+@pytest.mark.specdec(target={target!r}, drafter={drafter}, k={k}, depth={depth}, new_tokens=24, temperature=0)
 def test_judge(specdec_oracle):
     assert specdec_oracle.agrees, specdec_oracle.message
 """

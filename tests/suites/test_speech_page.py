@@ -14,7 +14,7 @@ from helpers.support import ROOT
 from scipy.io import wavfile
 
 PAGE = (ROOT / "docs" / "speech.md").read_text()
-PROMPTS = 80
+PROMPTS = 64
 
 
 @pytest.fixture(scope="module")

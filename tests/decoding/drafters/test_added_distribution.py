@@ -21,6 +21,7 @@ from decoding.test_sampled_distribution import (
 )
 from helpers.packages import example, installed
 from helpers.support import LETTERS, llama
+from helpers.tiers import exhaustive
 from safetensors.torch import save_file
 from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
@@ -199,7 +200,7 @@ def deviations(
     return found
 
 
-@pytest.mark.parametrize("batch_size", [1, 200])
+@pytest.mark.parametrize("batch_size", [200, exhaustive(1)])
 @pytest.mark.parametrize("sampling", [Sampling(1.0), FILTERED], ids=lambda given: given.suffix)
 def test_sampled_rounds_are_those_that_replay_expects(
     target: LoadedModel, bigrams: str, sampling: Sampling, batch_size: int

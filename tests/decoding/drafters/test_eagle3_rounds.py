@@ -19,6 +19,7 @@ from helpers.eagle3 import FLAGS, PROMPTS, USUAL, Target, make_targets, write_he
 from helpers.eagle3_reference import Reference
 from helpers.serial_drafting import Steps, check_greedy_rounds
 from helpers.support import LETTERS, llama
+from helpers.tiers import crossed
 from safetensors.torch import load_file, save_file
 
 from pytest_specdec import replay
@@ -77,19 +78,21 @@ def steps_of(reference: Reference) -> Steps:
     return lambda ids: reference.steps(reference.states([*ids]), [*ids], len(ids) - 2)
 
 
-@pytest.mark.parametrize("name", ["llama", "qwen3"])
-@pytest.mark.parametrize("flags", FLAGS.values(), ids=FLAGS)
+@crossed(name=["llama", "qwen3"], flags=FLAGS)
 def test_at_temperature_0_decode_and_replay_are_serial_decoding(
-    targets: dict[str, Target], tmp_path: Path, name: str, flags: dict[str, bool]
+    targets: dict[str, Target], tmp_path: Path, name: str, flags: str
 ) -> None:
     target = targets[name]
-    head = write_head(tmp_path / "head", target.folder, **flags)
+    head = write_head(tmp_path / "head", target.folder, **FLAGS[flags])
     reference = Reference(head, target.double.model, USUAL)
     check_greedy_rounds(target.double, head, steps_of(reference), K)
 
 
-@pytest.mark.parametrize("rule", ["rejection", "sample-match", "block"])
-@pytest.mark.parametrize("sampling", [Sampling(1.0), FILTERED], ids=lambda given: given.suffix)
+@crossed(
+    sampling=[Sampling(1.0), FILTERED],
+    rule=["rejection", "sample-match", "block"],
+    ids=lambda given: getattr(given, "suffix", given),
+)
 def test_sampled_rounds_are_those_that_replay_expects(
     targets: dict[str, Target], trained: Path, sampling: Sampling, rule: str
 ) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from helpers.embedded import Pair, generate
+from helpers.tiers import crossed, exhaustive
 from transformers.generation.candidate_generator import MTPCandidateGenerator
 
 from pytest_specdec.cases.case import LOOKUP, OWN_HEADS, Sampling
@@ -25,14 +26,21 @@ SAMPLINGS = [
 ]
 
 
-@pytest.mark.parametrize("sampling", SAMPLINGS, ids=lambda sampling: sampling.suffix)
-@pytest.mark.parametrize(
-    ("drafter", "k", "depth"),
-    [("draft", 4, 0), ("draft", 4, 3), (OWN_HEADS, 3, 3), (OWN_HEADS, 4, 1), (LOOKUP, 4, 0)],
+@crossed(
+    drafting=[
+        ("draft", 4, 0),
+        ("draft", 4, 3),
+        (OWN_HEADS, 3, 3),
+        (OWN_HEADS, 4, 1),
+        (LOOKUP, 4, 0),
+    ],
+    sampling=SAMPLINGS,
+    ids=lambda given: getattr(given, "suffix", str(given)),
 )
 def test_our_drafters_keep_it(
-    pair: Pair, drafter: str, k: int, depth: int, sampling: Sampling
+    pair: Pair, drafting: tuple[str, int, int], sampling: Sampling
 ) -> None:
+    drafter, k, depth = drafting
     model = pair.draft if drafter == "draft" else drafter
     proposals = decoded_proposals(
         pair.target, model, pair.prompts[:16], k=k, depth=depth, sampling=sampling, new_tokens=32
@@ -55,7 +63,7 @@ def proposals_of_generate(
     return kept
 
 
-FILTERS = [{}, {"temperature": 0.7}, {"top_k": 5}, {"top_p": 0.8}]
+FILTERS = [{}, exhaustive({"temperature": 0.7}), {"top_k": 5}, exhaustive({"top_p": 0.8})]
 
 
 @pytest.mark.parametrize("filters", FILTERS, ids=str)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers.tiers import exhaustive
 
 from pytest_specdec.cases.tree import Children, StaticTree, tree_of
 from pytest_specdec.common.errors import RequestError
@@ -27,9 +28,10 @@ EVERY: tuple[Children, ...] = ("top-k", "sampled", "replacement")
         ("specinfer", ("top-k", "replacement")),
     ],
 )
+@pytest.mark.parametrize("examples", [8, exhaustive(25)])
 @pytest.mark.slow
-def test_a_lossless_rule_passes(rule: str, children: tuple[Children, ...]) -> None:
-    checked = assert_lossless_tree(of_tree_rule(rule), children=children, max_examples=25)
+def test_a_lossless_rule_passes(rule: str, children: tuple[Children, ...], examples: int) -> None:
+    checked = assert_lossless_tree(of_tree_rule(rule), children=children, max_examples=examples)
     assert checked.method == "exact"
 
 
