@@ -13,7 +13,7 @@ import pytest
 import torch
 from helpers.embedded import Pair
 from helpers.support import EMBEDDED
-from helpers.tiers import exhaustive
+from helpers.tiers import crossed, exhaustive
 
 from pytest_specdec.cases.case import LOOKUP, OWN_HEADS
 from pytest_specdec.cases.drafter import RegisteredSpec
@@ -91,8 +91,7 @@ def run(
     return made, replay(pair.target, model, made.texts, **options)
 
 
-@pytest.mark.parametrize("drafter", DRAFTERS)
-@pytest.mark.parametrize("grammar", GRAMMARS)
+@crossed(drafter=DRAFTERS, grammar=GRAMMARS)
 def test_greedy_replay_counts_the_rounds_of_decoding(
     pair: Pair, spelled: tuple[str, ...], grammar: str, drafter: str
 ) -> None:

@@ -16,7 +16,7 @@ from agreement import inside
 from helpers.architectures import ARCHITECTURES, VOCABULARY, WIDTH, publish
 from helpers.embedded import Pair
 from helpers.support import edit_config, llama
-from helpers.tiers import exhaustive
+from helpers.tiers import crossed, exhaustive
 from transformers import AutoModelForCausalLM, GenerationConfig, OPTConfig
 
 from pytest_specdec.acceptance.renewal import sample_rounds
@@ -127,11 +127,11 @@ def gap_at_first_difference(target: LoadedModel, tokens: list[int], other: list[
     return first - second
 
 
-@pytest.mark.parametrize(("drafter", "depth"), DRAFTERS)
-@pytest.mark.parametrize("k", [2, 8])
+@crossed(drafting=DRAFTERS, k=[2, 8])
 def test_greedy_rounds_are_replays(
-    pair: Pair, prompts: list[list[int]], drafter: str, depth: int, k: int
+    pair: Pair, prompts: list[list[int]], drafting: tuple[str, int], k: int
 ) -> None:
+    drafter, depth = drafting
     model = pair.draft if drafter == "draft" else drafter
     decoded = decode(
         pair.target, model, prompts, k=k, depth=depth, temperature=0, new_tokens=48, batch_size=7

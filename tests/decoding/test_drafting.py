@@ -21,6 +21,7 @@ from decoding.test_sampled_distribution import (
 from helpers.residual_heads import write_medusa
 from helpers.serial_drafting import PROMPTS, check_sampled_rounds
 from helpers.support import add_noise, llama
+from helpers.tiers import crossed
 
 from pytest_specdec import replay
 from pytest_specdec.acceptance.renewal import sample_rounds
@@ -88,8 +89,7 @@ def test_replay_scores_the_drafts_of_the_definition(
             assert scores.overlaps["rejection"][row, 0, at] == pytest.approx(overlap, abs=1e-5)
 
 
-@pytest.mark.parametrize("rule", ["rejection", "sample-match", "block"])
-@pytest.mark.parametrize("way", WAYS)
+@crossed(way=WAYS, rule=["rejection", "sample-match", "block"])
 def test_decoded_rounds_are_those_that_replay_expects(
     target: LoadedModel, draft: LoadedModel, way: str, rule: str
 ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
@@ -15,11 +15,15 @@ def exhaustive(*values: Any) -> Any:
 
 
 def some(
-    values: Sequence[Any], every: int, keep: Callable[[Any], bool] = lambda value: False
+    values: Iterable[Any], every: int, keep: Callable[[Any], bool] = lambda value: False
 ) -> list[Any]:
-    """Every so many-th of the values, and those to keep, for `make test`; the others are exhaustive."""
+    """Every so many-th of the values, and those to keep, for `make test`; the others are exhaustive. A tuple is a
+    set of parameters.
+    """
     return [
-        value if index % every == 0 or keep(value) else exhaustive(value)
+        value
+        if index % every == 0 or keep(value)
+        else exhaustive(*(value if isinstance(value, tuple) else (value,)))
         for index, value in enumerate(values)
     ]
 

@@ -100,7 +100,12 @@ def test_a_full_cache_costs_more_the_longer_the_text(lab: Lab) -> None:
     ("before", "now"),
     [
         pytest.param(DRAFT, dataclasses.replace(DRAFT, batch=5), id="draft-model-in-batches-of-5"),
-        pytest.param(HEADS, dataclasses.replace(HEADS, batch=7), id="own-heads-in-batches-of-7"),
+        pytest.param(
+            HEADS,
+            dataclasses.replace(HEADS, batch=7),
+            id="own-heads-in-batches-of-7",
+            marks=pytest.mark.exhaustive,
+        ),
         pytest.param(FEW, dataclasses.replace(FEW, batch=1), id="own-heads-one-by-one"),
         pytest.param(
             DRAFT,

@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 import pytest
+from helpers.tiers import exhaustive
 
 from pytest_specdec.acceptance.trees import siblings
 from pytest_specdec.acceptance.trees.siblings import sibling_acceptance, top_k_acceptance
@@ -68,7 +69,7 @@ def replayed(
     return depth_sums(tree, values)[0]
 
 
-@pytest.mark.parametrize("vocabulary", [3, 4])
+@pytest.mark.parametrize("vocabulary", [3, exhaustive(4)])
 @pytest.mark.parametrize(("rule", "children"), REPLAYED)
 @pytest.mark.slow
 def test_replay_is_the_rule_conditional_on_the_text(

@@ -23,6 +23,7 @@ from helpers.eagle3 import (
     write_head,
 )
 from helpers.eagle3_reference import Reference
+from helpers.tiers import crossed
 from safetensors.torch import load_file
 
 from pytest_specdec.cases.case import Sampling
@@ -105,29 +106,27 @@ CONVENTIONS = {
 }
 
 
-@pytest.mark.parametrize(("packaging", "ids"), CONVENTIONS.values(), ids=CONVENTIONS)
-@pytest.mark.parametrize("flags", FLAGS.values(), ids=FLAGS)
-@pytest.mark.parametrize("name", ["llama", "qwen3"])
+@crossed(name=["llama", "qwen3"], flags=FLAGS, convention=CONVENTIONS)
 def test_every_acceptance_probability_is_that_of_the_definition(
     targets: dict[str, Target],
     tmp_path: Path,
     name: str,
-    flags: dict[str, bool],
-    packaging: str,
-    ids: tuple[int, ...] | None,
+    flags: str,
+    convention: str,
 ) -> None:
-    target = targets[name]
-    head = write_head(tmp_path / "head", target.folder, packaging=packaging, ids=ids, **flags)
+    target, (packaging, ids) = targets[name], CONVENTIONS[convention]
+    head = write_head(
+        tmp_path / "head", target.folder, packaging=packaging, ids=ids, **FLAGS[flags]
+    )
     check_probabilities(target.double, head, ids or USUAL)
 
 
-@pytest.mark.parametrize("packaging", PACKAGINGS)
-@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+@crossed(shape=SHAPES, packaging=PACKAGINGS)
 def test_other_shapes_of_heads_are_those_of_the_definition(
-    targets: dict[str, Target], tmp_path: Path, shape: dict[str, Any], packaging: str
+    targets: dict[str, Target], tmp_path: Path, shape: str, packaging: str
 ) -> None:
     target = targets["llama"]
-    head = write_head(tmp_path / "head", target.folder, packaging=packaging, **shape)
+    head = write_head(tmp_path / "head", target.folder, packaging=packaging, **SHAPES[shape])
     check_probabilities(target.double, head, USUAL)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.support import EMBEDDED, add_noise
+from helpers.tiers import crossed, exhaustive
 from transformers.generation import candidate_generator, utils
 
 from pytest_specdec.acceptance.counts import Counts
@@ -94,13 +95,15 @@ def with_draft(engine: ExternalEngine, draft: Path) -> ExternalEngine:
     return broken
 
 
-@pytest.mark.parametrize("temperature", [0.0, 1.0])
-@pytest.mark.parametrize(
-    ("drafter", "k"), [(DRAFT, 3), (DRAFT, 5), ("mtp", 3), ("prompt-lookup", 4)], ids=str
+@crossed(
+    drafting=[(DRAFT, 3), ("mtp", 3), (DRAFT, 5), ("prompt-lookup", 4)],
+    temperature=[0.0, 1.0],
+    ids=str,
 )
 def test_transformers_counts_what_its_models_imply(
-    engine: ExternalEngine, drafter: str, k: int, temperature: float
+    engine: ExternalEngine, drafting: tuple[str, int], temperature: float
 ) -> None:
+    drafter, k = drafting
     measured = case(Path(drafter).name if drafter != DRAFT else DRAFT, k, temperature)
     agreement = oracle(engine, measured, ALPHA)
     assert agreement.agrees, agreement.message
@@ -119,7 +122,7 @@ def test_our_own_decoder_does_too(drafter: str, temperature: float) -> None:
     assert agreement.agrees, agreement.message
 
 
-@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("temperature", [exhaustive(0.0), 1.0])
 def test_a_draft_with_one_perturbed_tensor_is_found(
     perturbed: ExternalEngine, temperature: float
 ) -> None:
@@ -133,7 +136,7 @@ def test_a_draft_with_one_perturbed_tensor_is_found(
     ).conforms  # its texts are right all the same
 
 
-@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("temperature", [0.0, exhaustive(1.0)])
 def test_heads_that_draft_from_stale_hidden_states_are_found(
     monkeypatch: pytest.MonkeyPatch, temperature: float
 ) -> None:

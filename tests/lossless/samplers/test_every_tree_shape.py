@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.tiers import exhaustive
 
 from pytest_specdec.common.errors import RequestError
 from pytest_specdec.lossless import assert_lossless_tree
@@ -48,7 +49,7 @@ def rejection(forgets: Rejected) -> Callable[..., list[Any]]:
     "forgets",
     [
         lambda emitted, sibling: len(emitted) == 3,
-        lambda emitted, sibling: len(emitted) == 1 and sibling == 2,
+        exhaustive(lambda emitted, sibling: len(emitted) == 1 and sibling == 2),
     ],
     ids=["after three accepted drafts", "after the third sibling below the root's child"],
 )
