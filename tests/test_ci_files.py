@@ -7,6 +7,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -67,15 +68,28 @@ def test_the_page_shows_the_files_as_they_are() -> None:
     assert [path.name for path in SOURCES.glob("[!p]*") if path.read_text() not in page] == []
 
 
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warm_processes: None) -> Path:
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, _warm_python: Path) -> Path:
     """A project that quickstart made, with few prompts and stored baselines."""
-    monkeypatch.chdir(tmp_path)
+    folder = tmp_path_factory.mktemp("made")
     pair = [f"--target={EMBEDDED / 'text-target'}", f"--draft={DRAFT}"]
-    assert main(["quickstart", *pair, "--k=4", "--new-tokens=48"]) == 0
-    prompts = tmp_path / "suites" / "chat" / "prompts.jsonl"
-    prompts.write_text("".join(prompts.read_text().splitlines(keepends=True)[::3]))
-    shell(tmp_path, "pytest suites --specdec-update=new")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(sys, "executable", str(_warm_python))
+        assert main(["quickstart", *pair, "--k=4", "--new-tokens=48"]) == 0
+        prompts = folder / "suites" / "chat" / "prompts.jsonl"
+        prompts.write_text("".join(prompts.read_text().splitlines(keepends=True)[::3]))
+        shell(folder, "pytest suites --specdec-update=new")
+    return folder
+
+
+@pytest.fixture
+def project(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warm_processes: None
+) -> Path:
+    """A copy of it."""
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
     return tmp_path
 
 

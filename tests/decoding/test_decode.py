@@ -82,7 +82,7 @@ def test_the_grid_pairs_every_setting_with_every_other() -> None:
         )
 
 
-@pytest.mark.parametrize(("ks", "least"), [((3, 16), 3_000), exhaustive(KS, 8_000)])
+@pytest.mark.parametrize(("ks", "least"), [((4,), 1_500), exhaustive(KS, 8_000)])
 def test_greedy_text_is_plain_greedy_decoding(
     pair: Pair, prompts: list[list[int]], plain: list[list[int]], ks: tuple[int, ...], least: int
 ) -> None:

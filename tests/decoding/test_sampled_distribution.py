@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.support import llama
+from helpers.tiers import crossed
 from scipy import stats
 
 from pytest_specdec.cases.case import LOOKUP, OWN_HEADS, Sampling
@@ -128,8 +129,7 @@ def p_value(seen: np.ndarray, distribution: np.ndarray) -> float:
     return float(stats.chisquare(seen[expected > 0], expected[expected > 0]).pvalue)
 
 
-@pytest.mark.parametrize("rule", ["rejection", "sample-match", "block"])
-@pytest.mark.parametrize("drafter", DRAFTERS)
+@crossed(drafter=DRAFTERS, rule=["rejection", "sample-match", "block"])
 def test_lossless_rules_follow_the_target(
     models, distribution: np.ndarray, drafter: str, rule: str
 ) -> None:

@@ -19,20 +19,20 @@ from pytest_specdec.lossless.samplers.check import assert_lossless
 SOURCE = re.compile(r"[\w.-]+/[\w.-]+#\d+|arXiv:\d{4}\.\d{5}")
 
 
-@pytest.mark.parametrize("mutant", some(MUTANTS, 2), ids=lambda mutant: mutant.name)
+@pytest.mark.parametrize("mutant", some(MUTANTS, 4), ids=lambda mutant: mutant.name)
 def test_it_is_found(mutant: Mutant) -> None:
     with pytest.raises(AssertionError, match="not lossless") as raised:
         assert_lossless(mutant.sample, drafts=mutant.drafts, batched=mutant.batched)
     assert (level(raised.value) == "contract") == (mutant.level != "distribution")
 
 
-@pytest.mark.parametrize("sampler", some(RAGGED, 2), ids=lambda sampler: sampler.name)
+@pytest.mark.parametrize("sampler", some(RAGGED, 4), ids=lambda sampler: sampler.name)
 def test_ragged_rows_that_are_mixed_up_are_found(sampler: Ragged) -> None:
     with pytest.raises(AssertionError, match="not lossless"):
         assert_lossless(flat_batch(sampler.sample), max_examples=25)
 
 
-@pytest.mark.parametrize("sampler", some(UNUSUAL, 2), ids=lambda sampler: sampler.name)
+@pytest.mark.parametrize("sampler", some(UNUSUAL, 3), ids=lambda sampler: sampler.name)
 def test_it_passes(sampler: Unusual) -> None:
     assert passed(sampler, 15).method == "exact"
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from helpers.support import add_noise
+from helpers.tiers import exhaustive
 
 from pytest_specdec.common.errors import RequestError
 from pytest_specdec.engines.part_files import ShardPart
@@ -84,7 +85,7 @@ def no_models(monkeypatch: pytest.MonkeyPatch):
     return forbid
 
 
-@pytest.mark.parametrize("shards", [1, 4, 7])
+@pytest.mark.parametrize("shards", [4, exhaustive(1), exhaustive(7)])
 def test_merged_shards_judge_and_report_what_one_process_does(
     project, no_models, shards: int
 ) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from helpers.embedded import Pair
+from helpers.tiers import crossed
 
 from pytest_specdec.decoding.decode import decode
 from pytest_specdec.decoding.processors import BatchProcessors
@@ -65,12 +66,16 @@ DEFECTS: dict[str, Target] = {
 }
 
 
-@pytest.mark.parametrize("temperature", [0.0, 1.0])
-@pytest.mark.parametrize("settings", [PENALTIES, NO_TOKEN_TWICE], ids=["penalties", "n-grams"])
-@pytest.mark.parametrize("name", DEFECTS)
+@crossed(
+    name=DEFECTS,
+    how=[("penalties", 0.0), ("n-grams", 1.0), ("penalties", 1.0), ("n-grams", 0.0)],
+    ids=str,
+)
 def test_defects_of_a_decoder_are_found(
-    pair: Pair, monkeypatch: pytest.MonkeyPatch, name: str, settings: Any, temperature: float
+    pair: Pair, monkeypatch: pytest.MonkeyPatch, name: str, how: tuple[str, float]
 ) -> None:
+    settings: dict[str, Any] = {"penalties": PENALTIES, "n-grams": NO_TOKEN_TWICE}[how[0]]
+    temperature = how[1]
     options = {"temperature": temperature, "processors": settings}
     prompts = pair.prompts[:24]
     with monkeypatch.context() as patch:
