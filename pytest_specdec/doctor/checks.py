@@ -42,6 +42,8 @@ _READERS: Mapping[str, Callable[[Checkpoint, Path], object]] = {
     **{name: functools.partial(checked_block, kind=name) for name in (DFLASH, DSPARK, DOMINO)},
 }
 """By type of drafter, what reads its folder without torch."""
+EXAMINED = (OWN_HEADS, *_READERS)
+"""Types whose readings are measured."""
 
 
 def checked_texts(

@@ -17,8 +17,6 @@ from ..cases.drafter import (
     DFLASH,
     DOMINO,
     DSPARK,
-    EAGLE3,
-    HYDRA,
     LOOKUP,
     MEDUSA,
     OWN_HEADS,
@@ -47,10 +45,9 @@ from ..report import card as cards
 from ..report.card import CardBest, CardCircumstances, CardDoctor, CardDocument
 from ..speedup.advice import Advice, advise
 from ..speedup.cost_profile import CostProfile
+from .checks import EXAMINED
 
 Progress = Callable[[str, int, int], None]
-_EXAMINED = (OWN_HEADS, EAGLE3, MEDUSA, HYDRA)
-"""Kinds whose folders the doctor reads in several ways."""
 _ONE_PASS = (MEDUSA, PEAGLE, DFLASH, DSPARK, DOMINO, PARD, LOOKUP, SUFFIX)
 """Kinds that draft all tokens of a round in one pass."""
 
@@ -291,7 +288,7 @@ def _unexamined(request: CardRequest) -> str:
     kind = kind_of(request.spec)
     if not request.examine:
         return "not examined (--no-doctor)"
-    if kind not in _EXAMINED:
+    if kind not in EXAMINED:
         what = "draft models" if isinstance(request.spec, DraftModelSpec) else f"{kind} drafters"
         return f"not examined: doctor measures other readings of heads, and {what} have one"
     if request.temperature == 0:
