@@ -27,6 +27,8 @@ STEPS = (1, 3, 5, 7)
 """SGLang's candidates for a batch of one."""
 FIRST = 5
 """Where schedules begin, where k is no less."""
+_OFTEN = 0.02
+"""Share of rounds at the limit of a schedule that is worth a line."""
 NAMES = (
     "heuristic",
     "heuristic-transient",
@@ -266,7 +268,7 @@ def _lines(table: ControllerTable, kind: str) -> Iterator[str]:
     from ..common.printable import printable
     from ..report.layout import aligned, wrapped
     from ..speedup.controller_table import CONTROLLER_HEADERS, REGRET_HEADERS
-    from ..speedup.controllers import FixedDrafts
+    from ..speedup.controllers import FixedDrafts, HeuristicSchedule
 
     rows = [tuple(map(printable, row.cells())) for row in table.rows]
     yield from aligned([CONTROLLER_HEADERS, *rows], left=(0,))
@@ -282,6 +284,12 @@ def _lines(table: ControllerTable, kind: str) -> Iterator[str]:
                 f"texts; standard errors {length:.3f} of the length, {drafted:.3f} of drafted"
             )
             yield from wrapped(played, indent="  ")
+        if isinstance(row.controller, HeuristicSchedule) and row.result.at_most > _OFTEN:
+            limited = (
+                f"{row.result.name}: asks for the most tokens in {row.result.at_most:.0%} of its "
+                "rounds, and transformers knows no most; raise --k"
+            )
+            yield from wrapped(limited, indent="  ")
     yield from wrapped(
         "drafted and length = tokens per round, over whole texts; speed-up over plain decoding, "
         f"from the cost profile; time over that of the best fixed k ({table.best_k}) and of the "

@@ -276,13 +276,14 @@ def _break_even_lines(curve: StalenessCurve, found: BreakEven) -> Iterator[str]:
     from ..report.layout import wrapped
 
     def named(number: int | None) -> str:
-        return "after the last" if number is None else printable(curve.points[number].name)
+        return "not yet" if number is None else f"from {printable(curve.points[number].name)} on"
 
     early, late = found.range
+    pays = "training does not pay yet" if found.at is None else f"training pays {named(found.at)}"
     yield from wrapped(
-        f"training pays: {named(found.at)} (between {named(early)} and {named(late)} by the "
-        "bounds of the losses), where the time lost so far reaches the cost of training; "
-        f"lost so far {found.lost_ms[-1] / _HOUR:.3g} h, with each further step like the last "
+        f"{pays}: where the time lost so far reaches the cost of training (by the upper bounds of "
+        f"the losses {named(early)}, by the lower ones {named(late)}); lost so far "
+        f"{found.lost_ms[-1] / _HOUR:.3g} h, with each further step like the last "
         f"{found.next_ms / _HOUR:.3g} h"
     )
 

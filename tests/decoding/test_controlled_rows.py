@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from helpers.embedded import Pair
+from helpers.support import EMBEDDED
 
 from pytest_specdec import Decoded, decode
 from pytest_specdec.cases.case import Sampling
 from pytest_specdec.common.errors import RequestError
 from pytest_specdec.decoding.confidence import confidences
 from pytest_specdec.decoding.drafters.registry import loaded_pair
+from pytest_specdec.decoding.loading import load_model
 from pytest_specdec.decoding.replay import DrafterPlan, text_scores
 from pytest_specdec.speedup.controlled import Controlled, controlled
 from pytest_specdec.speedup.controllers import (
@@ -126,6 +128,32 @@ def test_drafts_after_a_pause_are_those_of_a_drafter_that_read_everything(pair: 
 
 
 @pytest.mark.parametrize(
+    "controller",
+    [HeuristicSchedule(3, K), HeuristicSchedule(3, K, carries=True), STEPS, FixedDrafts(4)],
+    ids=lambda one: one.name,
+)
+def test_texts_that_end_by_themselves(pair: Pair, controller: Controller) -> None:
+    ending = load_model(str(EMBEDDED / "text-target-eos"), "cpu")
+    decoded = decode(
+        ending,
+        pair.draft,
+        pair.prompts[::5][:8],
+        k=controller.most,
+        temperature=0,
+        new_tokens=80,
+        controller=controller,
+    )
+    lengths = [len(text.ids) - text.prompt_length for text in decoded.texts]
+    assert min(lengths) < 80
+    (scores,) = text_scores(ending, [DrafterPlan(pair.draft, 0, K)], decoded.texts, Sampling(0))
+    limits = np.array([text.prompt_length + 80 for text in decoded.texts])
+    walked = controlled(scores.field("greedy"), controller, limits=limits)
+    counted, walked_counts = both(decoded, walked)
+    np.testing.assert_array_equal(counted, walked_counts)
+    np.testing.assert_array_equal(walked.tokens, np.array(lengths) - 1)
+
+
+@pytest.mark.parametrize(
     "schedule",
     [HeuristicSchedule(2, 3), LoadSchedule(((1, 3),), (1, 2, 2))],
     ids=lambda one: one.name,
@@ -146,6 +174,25 @@ def test_heads_of_the_target_are_controlled_too(pair: Pair, schedule: Controller
     (scores,) = text_scores(target, [DrafterPlan(heads, 3, 3)], decoded.texts, Sampling(0))
     counted, walked = both(decoded, controlled(scores.field("greedy"), schedule))
     np.testing.assert_array_equal(counted, walked)
+
+
+def test_prompt_lookup_is_controlled_and_learns_in_pauses(pair: Pair) -> None:
+    pausing = LoadSchedule(((1, 4),), (1, 2, 1))
+    prompts = [[*prompt, *prompt] for prompt in pair.prompts[:4]]
+    decoded = decode(
+        pair.target,
+        "prompt-lookup",
+        prompts,
+        k=4,
+        temperature=0,
+        new_tokens=40,
+        controller=pausing,
+    )
+    target, lookup = loaded_pair(pair.target, "prompt-lookup", 0)
+    (scores,) = text_scores(target, [DrafterPlan(lookup, 0, 4)], decoded.texts, Sampling(0))
+    counted, walked = both(decoded, controlled(scores.field("greedy"), pausing))
+    np.testing.assert_array_equal(counted, walked)
+    assert counted[:, 1].sum() > 0
 
 
 @pytest.mark.parametrize(
