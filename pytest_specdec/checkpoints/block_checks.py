@@ -117,6 +117,7 @@ def read_block(
     check_once(checkpoint)
     config = read_block_config(folder / "config.json", checkpoint.config, kind)
     _check_sizes(checkpoint, config, target)
+    _check_output(checkpoint, config)
     needed, optional = block_shapes(config, _rows(checkpoint, config))
     check_tensors(checkpoint, needed, optional, kind=config.in_words, maps=MAPS)
     check_vocabulary(checkpoint, config.vocabulary, target)
@@ -161,6 +162,16 @@ def _check_sizes(checkpoint: Checkpoint, config: BlockConfig, target: Checkpoint
         f"{width}; no public drafter of this kind reads states of another width than its own: name "
         "the target that it was trained for"
     )
+
+
+def _check_output(checkpoint: Checkpoint, config: BlockConfig) -> None:
+    """A drafter of some tokens alone has an output layer of its own."""
+    some = (config.draft_vocabulary or config.vocabulary) < config.vocabulary
+    if _LM_HEAD not in checkpoint.tensors and (some or "d2t" in checkpoint.tensors):
+        raise RequestError(
+            f"{checkpoint.folder} drafts some of the target's tokens and lacks the tensor "
+            f"{_LM_HEAD}, which gives their logits; save the whole drafter"
+        )
 
 
 def _check_mask(config: BlockConfig) -> None:

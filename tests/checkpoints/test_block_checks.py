@@ -146,3 +146,13 @@ def test_pickles_are_never_opened(target: Path, tmp_path: Path) -> None:
     (folder / "pytorch_model.bin").write_bytes(pickle.dumps({}))
     with pytest.raises(RequestError, match="holds a pickle"):
         checked_block(Checkpoint(target), folder, "dflash")
+
+
+@pytest.mark.parametrize("form", ["DFlash, speculators", "DSpark, speculators"])
+def test_a_drafter_of_some_tokens_has_an_output_layer(
+    target: Path, tmp_path: Path, form: str
+) -> None:
+    folder = write_block(tmp_path / "head", target, *KINDS[form])
+    edit_tensors(folder, lm_head__weight=None)
+    with pytest.raises(RequestError, match=r"lacks the tensor lm_head\.weight, which gives their"):
+        checked_block(Checkpoint(target), folder, KINDS[form][0])

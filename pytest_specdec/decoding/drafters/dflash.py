@@ -51,6 +51,9 @@ class BlockDrafter(Drafter):
         self.files, self.head = files, BlockHead(files, target)
         self.reads_layers, self.most_drafts = files.states, files.config.most_drafts
 
+    def __str__(self) -> str:
+        return str(self.files.checkpoint.folder)
+
     def proposer(self, start: DecodingStart) -> BlockProposer:
         return BlockProposer(start.target, self.head, start.sampling, start.k)
 

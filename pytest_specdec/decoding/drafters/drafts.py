@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from ...cases.case import Sampling
-from ..distributions import confidence, filtered, likeliest, log_exponentials
+from ..distributions import check_finite, confidence, filtered, log_exponentials
 from ..ragged import Sequences
 from .protocol import CertainProposal, Proposal
 
@@ -30,6 +30,8 @@ class Drafts:
         self._k, self._generator = k, generator
         self._tokens: list[torch.Tensor] = []
         self._kept: list[torch.Tensor] = []
+        self._best: list[torch.Tensor] = []
+        """(rows,) for each draft: the largest logit, NaN where any is."""
         self._clocks: torch.Tensor | None = None
         self._confidence = confidence
         self._stops = bool(np.any(confidence))
@@ -50,7 +52,9 @@ class Drafts:
         """
         logits = self._sequences.drafter_logits(len(self._tokens), logits)
         if self._sampling.temperature == 0:
-            tokens = likeliest(logits)
+            best = logits.max(-1)
+            tokens = best.indices
+            self._best.append(best.values)
         else:
             if self._clocks is None:
                 self._clocks = log_exponentials(
@@ -59,6 +63,7 @@ class Drafts:
             kept = filtered(logits, self._sampling)
             tokens = (kept - self._clocks[len(self._tokens)]).argmax(-1)
             self._kept.append(kept)
+            self._best.append(kept.amax(-1))
         self._sequences.put(len(self._tokens), tokens)
         self._tokens.append(tokens)
         self._vocabulary = logits.shape[-1]
@@ -73,11 +78,15 @@ class Drafts:
         return [tuple(map(float, row)) for row in np.stack(self._seen, 1)] if self._seen else []
 
     def proposal(self) -> Proposal:
+        """The drafts of the round. Raises MeasurementError where logits were NaN: their arg-max is
+        a token, and a broken drafter would pass for a poor one.
+        """
         tokens = torch.stack(self._tokens, 1)
         drafted = np.full(tokens.shape[0], tokens.shape[1])
         if self._stops:
             proposed = np.stack(self._steps, 1)
             drafted = proposed.sum(1)
+        check_finite(torch.stack(self._best))
         if not self._kept:
             return CertainProposal(tokens, drafted, self._vocabulary)
         distributions = torch.softmax(torch.stack(self._kept, 1), -1)

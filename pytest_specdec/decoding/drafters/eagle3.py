@@ -43,6 +43,9 @@ class Eagle3Drafter(Drafter):
     def _head_of(self, files: Eagle3Files, target: LoadedModel) -> Eagle3Head:
         return Eagle3Head.of(files, target)
 
+    def __str__(self) -> str:
+        return str(self.files.checkpoint.folder)
+
     def proposer(self, start: DecodingStart) -> Eagle3Proposer:
         return Eagle3Proposer(start.target, self.head, start.sampling)
 

@@ -146,6 +146,9 @@ class ResidualHeadsDrafter(Drafter):
             layers = int(target.model.config.get_text_config().num_hidden_layers)
             self.reads_layers = (layers - files.state_from_end,)
 
+    def __str__(self) -> str:
+        return str(self.files.checkpoint.folder)
+
     def proposer(self, start: DecodingStart) -> ResidualHeadsProposer:
         return ResidualHeadsProposer(start.target, self.heads_of_rounds, start.sampling)
 

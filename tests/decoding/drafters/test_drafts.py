@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from pytest_specdec.cases.case import Sampling
+from pytest_specdec.common.errors import MeasurementError
 from pytest_specdec.decoding.distributions import likeliest, one_hot
 from pytest_specdec.decoding.drafters.drafts import Drafts
 from pytest_specdec.decoding.drafters.protocol import CertainProposal
@@ -59,3 +60,15 @@ def test_drafts_at_temperature_0_are_certain_and_others_are_not() -> None:
         assert isinstance(proposal, CertainProposal) == certain
         q = proposal.distributions
         torch.testing.assert_close(q.sum(-1), torch.tensor([[1.0] * K + [0.0]] * 2))
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_drafter_that_returns_nan_does_not_pass_for_a_poor_one(temperature: float) -> None:
+    drafts = Drafts(
+        Sequences([[1, 2], [3]], 1, torch.device("cpu")), Sampling(temperature), 1, None
+    )
+    logits = torch.randn(2, VOCABULARY)
+    logits[1, 4] = torch.nan
+    drafts.take(logits)
+    with pytest.raises(MeasurementError, match="NaN probabilities; check its weights"):
+        drafts.proposal()

@@ -98,7 +98,9 @@ def test_more_drafts_than_heads_are_refused(
     folder: Path, double: LoadedModel, tmp_path: Path, write: Any
 ) -> None:
     heads = str(write(tmp_path / "heads", folder))
-    message = f"k=5: .* drafts at most {HEADS} tokens in a round; use --specdec-k={HEADS} or less"
+    message = (
+        f"k=5: .*heads drafts at most {HEADS} tokens in a round; use --specdec-k={HEADS} or less"
+    )
     with pytest.raises(RequestError, match=message):
         decode(double, heads, [[0, 2, 3]], k=5, new_tokens=8)
     texts = texts_from_ids([[0, 2, 3, 4, 5, 6, 7, 8, 9, 10]], [3])
