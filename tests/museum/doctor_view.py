@@ -17,11 +17,13 @@ from pytest_specdec.cases.prompts import read_prompts
 from pytest_specdec.cases.texts import texts_of_prompts
 from pytest_specdec.decoding.loading import load_model
 from pytest_specdec.decoding.sampling import encode_prompts, sample_new_tokens
+from pytest_specdec.doctor.block_patient import BlockPatient
 from pytest_specdec.doctor.diagnosis import DoctorOutcome, diagnose
 from pytest_specdec.doctor.eagle3_patient import Eagle3Patient
 from pytest_specdec.doctor.engines import FACTS, MTP_FACTS
 from pytest_specdec.doctor.mtp_patient import MtpPatient
 from pytest_specdec.doctor.patients import patient_of
+from pytest_specdec.doctor.residual_patient import ResidualPatient
 
 SAMPLED = Sampling(1.0)
 NAMED = (DoctorOutcome.MISREAD, DoctorOutcome.CONTRADICTORY)
@@ -67,7 +69,7 @@ def engines_named(lab: Lab, exhibit: Exhibit) -> list[str]:
 
 
 @functools.cache
-def examined(case: Case, size: Size) -> Eagle3Patient | MtpPatient:
+def examined(case: Case, size: Size) -> BlockPatient | Eagle3Patient | MtpPatient | ResidualPatient:
     """The drafter of a case on texts that its target samples."""
     target = load_model(case.target, "cpu")
     prompts = read_prompts(case.texts.prompts, size.texts)

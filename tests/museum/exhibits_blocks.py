@@ -183,6 +183,7 @@ BLOCK_EXHIBITS = (
         "config.json names another mask token than the drafter was trained with",
         BLOCK,
         edit=other_mask,
+        doctor="mask_token_id",
     ),
     Exhibit(
         "causal in the files",
@@ -190,5 +191,6 @@ BLOCK_EXHIBITS = (
         "config.json says that blocks are causal, and they were trained bidirectional",
         BLOCK,
         edit=causal,
+        doctor="is_causal -> false",
     ),
 )

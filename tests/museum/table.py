@@ -1,6 +1,7 @@
 """The museum as a page: what each defect costs, who sees it, and who else would have seen it.
 
     python tests/museum/table.py > docs/museum.md
+    python tests/museum/table.py "causal blocks" ...   # anew; other rows are the page's
 
 Others' tests are given our baseline, which has no noise.
 """
@@ -10,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -18,8 +19,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from museum import edits, edits_eagle3
 from museum.doctor_view import Size, doctor_says, is_named
 from museum.exhibit import Exhibit, Setting
-from museum.exhibits import EXHIBITS
+from museum.exhibits import DRAFT, EXHIBITS
+from museum.exhibits_blocks import BLOCK_EXHIBITS
 from museum.exhibits_heads import HEAD_EXHIBITS
+from museum.exhibits_residual import RESIDUAL_EXHIBITS
 from museum.measure import NEW_TOKENS, Lab, Measured, conditionals
 
 from pytest_specdec.cases.case import OWN_HEADS
@@ -28,6 +31,8 @@ from pytest_specdec.gate.paired import Pair
 from pytest_specdec.gate.verdict import Verdict
 
 DOCTOR = Size(texts=24, new_tokens=48)
+BLOCK_DOCTOR = Size(texts=40)
+"""All prompts, which are of all categories, for drafters whose readings differ by category."""
 
 WIDE = 0.05
 """The relative tolerance of vLLM's acceptance test, and of TensorRT-LLM's."""
@@ -56,7 +61,7 @@ into this project's decoder or into a copy of its embedded checkpoints, and show
 - the [gate](gate.md), which has the record of the sound decoder for a baseline: it flags {flagged};
 - the [oracle](conformance.md#what-the-oracle-judges), which has no baseline and replays the decoder's texts from the files: it
   disagrees with {oracle}. It reads the same files, so it repeats what is wrong in them;
-- the [doctor](doctor.md), which has the files of an EAGLE-3 head or of MTP layers alone: it names what
+- the [doctor](doctor.md), which has the files of heads, block drafters or MTP layers alone: it names what
   to correct in {corrected}, and in {named} the engine that is known to read such files in another way.
 
 Given the same baseline, vLLM's acceptance test would see {by_length} by the length and {by_position} more by a
@@ -72,6 +77,8 @@ positions survives less than 95 % of what is expected. Where a mechanism says *h
 symptoms only and ours stands in for the cause, or ours is made smaller. An *uneven norm* is what large
 models have; the embedded target's is nearly flat.
 
+The tests beside the exhibits pass the right twin of each part: the same decoder without a defect.
+
 ## What the gate does not flag
 
 - *norm before fc dropped*: the head's `hidden_norm` takes back nearly all that the lost norm did, and
@@ -79,6 +86,8 @@ models have; the embedded target's is nearly flat.
 - *target's cache in float8*: it changes the target, not the drafter. Greedy texts differ, so the gate
   compares different texts, and {few} prompts are too few for a drop that small. The oracle finds the
   rounds in which the texts are not the target's, and [conformance](conformance.md) judges the texts themselves.
+- *heads read the raw state*: on these prompts at temperature 0 the embedded target's Medusa heads draft a little better
+  so. The oracle finds every round that differs.
 
 What is wrong in the files of a head from its first day on has no sound baseline to be compared with:
 there the doctor is what sees it. Where it names no correction, it gives the outcome alone; of *map of
@@ -87,7 +96,7 @@ baseline. Of *ids left out* it names neighbours of the states 2, 5, 7
 that the head was trained on; with its default of 32 texts of 64 new tokens it names those.
 
 {prompts} prompts, of 2026 {few} unless *all prompts* are named, {tokens} new tokens each, greedy unless a temperature T is named; margin
-{margin:.1%}. The doctor: {doctor_texts} texts of {doctor_tokens} new tokens. Made by `python tests/museum/table.py > docs/museum.md`.
+{margin:.1%}. The doctor: {doctor_texts} texts of {doctor_tokens} new tokens, of block drafters {block_texts} of {block_tokens}. Made by `python tests/museum/table.py > docs/museum.md`.
 """
 EDITED = {
     edits.uneven_norm: "uneven norm",
@@ -95,7 +104,13 @@ EDITED = {
     edits_eagle3.own_embeddings: "own embeddings",
 }
 """How the page names what is done to a setting's checkpoint."""
-PARTS = ("Draft models and MTP layers", "EAGLE-3 heads and MTP layers, 2026")
+PARTS = {
+    "Draft models and MTP layers": EXHIBITS,
+    "EAGLE-3 heads and MTP layers, 2026": HEAD_EXHIBITS,
+    "Block drafters, 2026": BLOCK_EXHIBITS,
+    "Heads on the target's last state, 2026": RESIDUAL_EXHIBITS,
+}
+PAGE = Path(__file__).parents[2] / "docs" / "museum.md"
 VISIBLE = 0.005
 """How far a position's conditional acceptance falls to be named."""
 
@@ -188,45 +203,68 @@ def shown(lab: Lab, exhibit: Exhibit) -> Shown:
         verdict=now.against(before),
         fell=fell(before, now),
         oracle=not agreement.agrees,
-        doctor=doctor_says(lab, exhibit, DOCTOR),
+        doctor=doctor_says(lab, exhibit, BLOCK_DOCTOR if exhibit in BLOCK_EXHIBITS else DOCTOR),
     )
 
 
-def summary(rows: Sequence[Shown]) -> dict[str, object]:
-    """The numbers of the page's head."""
-    pairs = [row.verdict.pair for row in rows]
-    flagged = sum(row.verdict.outcome == "regressed" for row in rows)
+def kept(exhibit: Exhibit) -> tuple[str, ...]:
+    """The cells that the page has of an exhibit."""
+    lines = [line for line in PAGE.read_text().splitlines() if line.startswith("| ")]
+    (cells,) = [
+        line.strip("|").split("|") for line in lines if line.startswith(f"| {exhibit.name} |")
+    ]
+    return tuple(cell.strip() for cell in cells)
+
+
+def summary(rows: Sequence[tuple[Exhibit, Mapping[str, str]]]) -> dict[str, object]:
+    """The numbers of the page's head, from its cells by the names of their columns."""
+    named = [
+        (exhibit, cells)
+        for exhibit, cells in rows
+        if cells["doctor"] != "no" and is_named(cells["doctor"])
+    ]
+    floors = [cells["vLLM's test"] for _, cells in rows]
     return {
         "rows": len(rows),
-        "flagged": flagged,
-        "oracle": sum(row.oracle for row in rows),
-        "corrected": sum(is_named(row.doctor) and row.exhibit.defect is None for row in rows),
-        "named": sum(is_named(row.doctor) and row.exhibit.defect is not None for row in rows),
-        "by_length": sum(seen_by_vllm(pair) == "yes" for pair in pairs),
-        "by_position": sum(seen_by_vllm(pair) == "by position" for pair in pairs),
-        "floor": sum(seen_by_floor(pair) == "yes" for pair in pairs),
+        "flagged": sum(cells["verdict"] == "regressed" for _, cells in rows),
+        "oracle": sum(cells["oracle"] == "yes" for _, cells in rows),
+        "corrected": sum(exhibit.defect is None for exhibit, _ in named),
+        "named": sum(exhibit.defect is not None for exhibit, _ in named),
+        "by_length": floors.count("yes"),
+        "by_position": floors.count("by position"),
+        "floor": sum(cells["95 % floor"] == "yes" for _, cells in rows),
     }
 
 
 def main() -> None:
+    every = [exhibit for part in PARTS.values() for exhibit in part]
+    anew = sys.argv[1:] or [exhibit.name for exhibit in every]
+    if unknown := sorted(set(anew) - {exhibit.name for exhibit in every}):
+        raise SystemExit(f"no exhibits {unknown}")
     with tempfile.TemporaryDirectory() as folder:
         lab = Lab(Path(folder))
-        rows = [shown(lab, exhibit) for exhibit in EXHIBITS + HEAD_EXHIBITS]
+        cells = {
+            exhibit: shown(lab, exhibit).cells if exhibit.name in anew else kept(exhibit)
+            for exhibit in every
+        }
+        prompts = len(lab.baseline(DRAFT).record.as_counts().prompts)
+    rows = [(exhibit, dict(zip(HEADER, cells[exhibit], strict=True))) for exhibit in every]
     print(HEAD.format(**summary(rows)), end="")
-    for title, part in zip(PARTS, (EXHIBITS, HEAD_EXHIBITS), strict=True):
+    for title, part in PARTS.items():
         print(f"## {title}\n\n| {' | '.join(HEADER)} |")
         print("|---" * len(HEADER) + "|")
-        for row in rows:
-            if row.exhibit in part:
-                print(f"| {' | '.join(row.cells)} |")
+        for exhibit in part:
+            print(f"| {' | '.join(cells[exhibit])} |")
         print()
     foot = FOOT.format(
-        prompts=rows[0].verdict.pair.prompts,
+        prompts=prompts,
         few=HEAD_EXHIBITS[0].setting.prompts,
         tokens=NEW_TOKENS,
         margin=MARGIN.default,
         doctor_texts=DOCTOR.texts,
         doctor_tokens=DOCTOR.new_tokens,
+        block_texts=BLOCK_DOCTOR.texts,
+        block_tokens=BLOCK_DOCTOR.new_tokens,
     )
     print(foot, end="")
 
