@@ -91,6 +91,8 @@ def run(arguments: argparse.Namespace) -> int:
     checkpoint = check_target(arguments.target)
     if checkpoint is not None:
         check_drafter(checkpoint, arguments.drafter)
+    from ..cases.prompts import read_prompts
+    from ..doctor.diagnosis import DoctorOutcome
     from ..doctor.page import last_line, lines
 
     diagnosis = _examined(arguments, prompts)
@@ -100,6 +102,12 @@ def run(arguments: argparse.Namespace) -> int:
         f"k {arguments.k}"
     )
     print("\n".join(lines(diagnosis, circumstances)))
+    left_out = len(read_prompts(arguments.prompts)) - len(prompts)
+    if diagnosis.outcome is DoctorOutcome.UNDECIDED and left_out:
+        print(
+            f"\n{arguments.prompts} has {left_out} more prompts: --texts={left_out + len(prompts)} "
+            "reads all"
+        )
     print(f"\n{last_line(diagnosis)}")
     return diagnosis.outcome.status
 

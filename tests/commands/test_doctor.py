@@ -65,6 +65,7 @@ def test_few_texts_decide_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     lines, text = words(capsys)
     assert "verdict: undecided" in lines
     assert "4 texts are too few; give at least 8 prompts, better 32." in text
+    assert "has 76 more prompts: --texts=80 reads all" in text
 
 
 def test_random_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
