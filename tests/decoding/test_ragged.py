@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.architectures import ARCHITECTURES, VOCABULARY, WIDTH, publish
+from helpers.tiers import exhaustive
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -258,11 +259,14 @@ class Feeds(RuleBasedStateMachine):
         )
 
 
+@pytest.mark.parametrize("examples", [12, exhaustive(40)])
 @pytest.mark.parametrize("loaded", TINY, indirect=True)
-def test_cached_logits_are_the_uncached_ones_whatever_the_rows_do(loaded: LoadedModel) -> None:
+def test_cached_logits_are_the_uncached_ones_whatever_the_rows_do(
+    loaded: LoadedModel, examples: int
+) -> None:
     steps = settings(
         deadline=None,
-        max_examples=40,
+        max_examples=examples,
         stateful_step_count=14,
         suppress_health_check=list(HealthCheck),
     )

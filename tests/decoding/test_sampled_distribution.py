@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.support import llama
-from helpers.tiers import crossed
+from helpers.tiers import crossed, exhaustive
 from scipy import stats
 
 from pytest_specdec.cases.case import LOOKUP, OWN_HEADS, Sampling
@@ -149,6 +149,9 @@ def test_temperature_and_filters_bend_what_the_target_emits(
     assert p_value(seen, distribution) < 1e-12
 
 
-@pytest.mark.parametrize("drafter", ["draft model", "own heads, last one reused", "prompt lookup"])
+@pytest.mark.parametrize(
+    "drafter",
+    ["draft model", exhaustive("own heads, last one reused"), exhaustive("prompt lookup")],
+)
 def test_a_lossy_rule_does_not(models, distribution: np.ndarray, drafter: str) -> None:
     assert p_value(first_tokens(models, drafter, "typical"), distribution) < 1e-12

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from helpers.support import EMBEDDED
+from helpers.tiers import exhaustive
 
 from pytest_specdec.cases.case import Case, TextKey
 from pytest_specdec.cases.drafter import DraftModelSpec
@@ -79,7 +80,7 @@ def test_our_decoder_passes(temperature: float) -> None:
     assert " at 1, " in batches.words
 
 
-@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("temperature", [0.0, exhaustive(1.0)])
 def test_what_transformers_returns_passes(temperature: float) -> None:
     """It decodes one text at a time when it drafts."""
     one = dataclasses.replace(case(temperature), engine="transformers")
