@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from agreement import PAGE, RULES, agree
 from helpers.fitted import WRITERS, K, SmallPairs
+from helpers.tiers import exhaustive
 
 from pytest_specdec.cases.case import Sampling
 
@@ -20,13 +21,14 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> SmallPairs:
     return SmallPairs.make(tmp_path_factory.mktemp("small"))
 
 
+@pytest.mark.parametrize("rules", [RULES[:1], exhaustive(RULES[1:])], ids=",".join)
 @pytest.mark.parametrize("name", WRITERS)
-def test_decoding_agrees_with_replay(pairs: SmallPairs, name: str) -> None:
+def test_decoding_agrees_with_replay(pairs: SmallPairs, name: str, rules: tuple[str, ...]) -> None:
     """Round for round at temperature 0, and within three standard errors by every rule."""
     greedy = agree(pairs, name, "greedy", Sampling(0), rounds=FEW)
     assert greedy.rounds > 300
     assert greedy.unequal == 0
-    for rule in RULES:
+    for rule in rules:
         cell = agree(pairs, name, rule, Sampling(1.0), rounds=FEW)
         assert cell.k == K
         assert cell.rounds >= FEW

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.residual_heads import write_medusa
+from helpers.tiers import crossed
 
 from pytest_specdec import decode, decode_tree, load_model, replay_tree
 from pytest_specdec.cases.tree import StaticTree, tree_of
@@ -41,12 +42,15 @@ def test_a_tree_of_one_path_decodes_as_a_chain(
     assert tree.texts == chain.texts
 
 
-@pytest.mark.parametrize("tree", [STATIC, DYNAMIC])
-@pytest.mark.parametrize("temperature", [0.0, 1.0])
-@pytest.mark.parametrize(("drafter", "depth"), DRAFTERS)
+@crossed(
+    drafting=DRAFTERS,
+    how=[(STATIC, 0.0), (DYNAMIC, 1.0), (STATIC, 1.0), (DYNAMIC, 0.0)],
+    ids=str,
+)
 def test_certain_trees_are_replayed_round_for_round(
-    target: LoadedModel, drafter: str, depth: int, temperature: float, tree: str
+    target: LoadedModel, drafting: tuple[str, int], how: tuple[str, float]
 ) -> None:
+    (drafter, depth), (tree, temperature) = drafting, how
     options: dict[str, Any] = {"tree": tree, "depth": depth, "temperature": temperature}
     decoded = decode_tree(target, source(drafter), PROMPTS, new_tokens=24, **options)
     replayed = replay_tree(target, source(drafter), decoded.texts, **options)
