@@ -74,7 +74,7 @@ def embedded() -> tuple[LoadedModel, tuple[Text, ...]]:
     prompts = [
         prompt.text
         for prompt in checked_texts(
-            EMBEDDED.parent / "text" / "prompts.jsonl", 64, new_tokens=64, k=K, temperature=1.0
+            EMBEDDED.parent / "text" / "prompts.jsonl", 40, new_tokens=64, k=K, temperature=1.0
         )
     ]
     return target, decode(target, None, prompts, k=0, new_tokens=64, seed=5).texts
