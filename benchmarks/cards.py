@@ -1,7 +1,8 @@
 """docs/cards.md and docs/cards/: cards of heads, by the command that anybody runs.
 
 `python benchmarks/cards.py` measures all, in about four minutes on one core; with names
-(`text-eagle3`) only those.
+(`text-eagle3`, `smollm2-eagle3`) only those. SmolLM2's checkpoints are made by
+`python suites/smollm2/build.py eagle3`.
 """
 
 from __future__ import annotations
@@ -23,6 +24,16 @@ HEADS = {
         "suites/models/text-eagle3",
         "--target=suites/models/text-target",
         "--prompts=suites/text/prompts.jsonl",
+    ],
+    "smollm2-eagle3": [
+        "suites/smollm2/models/eagle3",
+        "--target=suites/smollm2/models/target",
+        "--prompts=suites/smollm2/prompts.jsonl",
+        "--costs=suites/smollm2/costs.json",
+        "--k=4",
+        "--texts=16",
+        "--new-tokens=32",
+        "--no-doctor",
     ],
 }
 
