@@ -87,12 +87,15 @@ def _add_rounds(parser: argparse.ArgumentParser) -> None:
         help="MTP layers per drafter pass (default 0, or all of them for the target's own)",
     )
     parser.add_argument(
-        "--costs", type=Path, metavar="FILE", help="cost profile of this pair, for speed-ups"
+        "--costs",
+        type=Path,
+        metavar="FILE",
+        help="cost profile of this pair, for speed-ups (default: none)",
     )
     parser.add_argument(
         "--no-doctor",
         action="store_true",
-        help="do not examine the reading of the drafter's folder, which takes the longest",
+        help="leave out the doctor, which takes the longest (default: examine the folder)",
     )
 
 

@@ -96,13 +96,13 @@ def _add_choices(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--load",
         metavar="SHARES",
-        help="share of the tokens served at each batch size, 1=0.5,8=0.5, for a schedule",
+        help="tokens served at each batch size, 1=0.5,8=0.5, for a schedule (default: none)",
     )
     parser.add_argument(
         "--trace",
         type=Path,
         metavar="FILE",
-        help="or the batch size of each round of a request, one a line",
+        help="or the batch size of each round of a request, one a line (default: none)",
     )
 
 

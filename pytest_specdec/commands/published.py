@@ -33,7 +33,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--case", metavar="ID", help="which case (default: the only one)")
     parser.add_argument(
-        "--markdown", action="store_true", help="print the section as Markdown, for a report"
+        "--markdown",
+        action="store_true",
+        help="print the section as Markdown, for a report (default: a table for terminals)",
     )
 
 

@@ -82,22 +82,29 @@ def _add_judging(parser: argparse.ArgumentParser) -> None:
         "--fresh-every",
         type=whole_number(1),
         metavar="N",
-        help="measure each N-th target on texts of its own, too: what new texts change",
+        help="measure each N-th target on texts of its own, too: what new texts change (default: none)",
     )
     parser.add_argument(
-        "-o", "--output", type=Path, metavar="FILE", help="also write the curve as JSON"
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="also write the curve as JSON (default: standard output alone)",
     )
 
 
 def _add_costs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--costs", type=Path, metavar="FILE", help="cost profile, for when training pays"
+        "--costs",
+        type=Path,
+        metavar="FILE",
+        help="cost profile, for when training pays (default: none)",
     )
     parser.add_argument(
         "--tokens-per-step",
         type=float,
         metavar="N",
-        help="tokens served with each target of the sequence",
+        help="tokens served with each target of the sequence (default: none)",
     )
     cost = parser.add_mutually_exclusive_group()
     cost.add_argument(

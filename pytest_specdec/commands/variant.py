@@ -28,13 +28,13 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--adapter",
         type=Path,
         metavar="FOLDER",
-        help="a LoRA adapter as peft saves it, with safetensors weights, to be merged",
+        help="a LoRA adapter as peft saves it, with safetensors weights, to be merged (default: none)",
     )
     parser.add_argument(
         "--weights",
         choices=WEIGHTS,
         help="round the matrices of the layers: int8 with a scale for each row, int4 for each 128 "
-        "columns of it, fp8 (e4m3) for each row",
+        "columns of it, fp8 (e4m3) for each row (default: as they are)",
     )
     parser.add_argument(
         "-o", "--output", type=Path, required=True, metavar="FOLDER", help="folder to write"
