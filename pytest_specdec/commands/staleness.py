@@ -82,7 +82,7 @@ def _add_judging(parser: argparse.ArgumentParser) -> None:
         "--fresh-every",
         type=whole_number(1),
         metavar="N",
-        help="measure each N-th target on texts of its own, too: what new texts change (default: none)",
+        help="measure each N-th target on texts of its own, too (default: none)",
     )
     parser.add_argument(
         "-o",

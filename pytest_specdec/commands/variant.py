@@ -28,7 +28,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--adapter",
         type=Path,
         metavar="FOLDER",
-        help="a LoRA adapter as peft saves it, with safetensors weights, to be merged (default: none)",
+        help="a LoRA adapter as peft saves it, to be merged (default: none)",
     )
     parser.add_argument(
         "--weights",
