@@ -11,6 +11,7 @@ from helpers.support import add_noise
 from plugin.conftest import TEST, Project
 
 NUMBERS = r"p ([\d.]+), q ([\d.]+), accepted ([\d.]+)(?:, before ([\d.]+))?"
+INSTEAD = r"(?:, likeliest draft (.*) \(q ([\d.]+)\))?"
 
 
 @pytest.fixture(autouse=True)
@@ -32,11 +33,14 @@ def test_tokens_are_accepted_with_q_over_p_and_those_before_are_the_baselines(
     for text in texts:
         titles = re.findall(r'<span[^>]*?(?: title="([^"]*)")?>', text)
         assert len(titles) == 24  # new tokens of a text
-        drafted = [re.fullmatch(NUMBERS, title) for title in titles if title]
+        drafted = [re.fullmatch(NUMBERS + INSTEAD, title, re.S) for title in titles if title]
         assert 20 <= len(drafted) <= 24
+        assert any(found is not None and found[6] for found in drafted)
         for found in drafted:
             assert found is not None
-            p, q, accept, before = map(float, found.groups())
+            p, q, accept, before = map(float, found.groups()[:4])
+            if found[6] is not None:  # no token is likelier than the likeliest draft
+                assert float(found[6]) >= q
             assert accept == pytest.approx(min(1.0, q / p), abs=0.01 + 0.001 / p)
             assert before == pytest.approx(accept, abs=1 / 126 + 0.001)
     worse = add_noise(project.draft, tmp_path / "noisy", 0.1)
