@@ -86,6 +86,11 @@ def template_flags(given: Mapping[str, FlagValue]) -> TemplateFlags:
         known = known and (isinstance(value, str) or math.isfinite(value))
         if not (named and known) or (name == SYSTEM and not isinstance(value, str)):
             raise RequestError(f"{str(name)[:60]!r} cannot be a template's flag; use {_FORM}")
+        if name != SYSTEM and isinstance(value, str) and value.lower() in ("true", "false"):
+            raise RequestError(
+                f"the template's flag {name} is the word {value!r}, which templates take for true; "
+                f"write {name}={value.lower()}, in Python {value.capitalize()} without quotes"
+            )
     return TemplateFlags(tuple(sorted(given.items())))
 
 
@@ -103,6 +108,8 @@ def parse_template_flags(given: str) -> TemplateFlags:
 
 
 def _value(text: str) -> FlagValue:
+    if text in ("True", "False"):  # as Python writes them
+        return text == "True"
     try:
         value = json.loads(text)
     except ValueError:
@@ -115,8 +122,8 @@ def with_flags(
 ) -> tuple[Prompt, ...]:
     """Prompts whose messages are rendered with flags; their keys stay.
 
-    Raises RequestError where no prompt has messages, or one has a system message of its own beside
-    a `system_prompt`.
+    Raises RequestError where prompts have no messages, so that flags do not change them, or one
+    has a system message of its own beside a `system_prompt`.
     """
     if flags is None:
         return tuple(prompts)
@@ -125,12 +132,15 @@ def with_flags(
             f"{where} holds no messages, so no template's flag changes anything; leave "
             "--specdec-template out, or write the prompts as messages"
         )
+    if bare := sum(not prompt.messages for prompt in prompts):
+        raise RequestError(
+            f"{bare} of {len(prompts)} prompts in {where} hold no messages, so no template's flag "
+            "changes them, and a comparison would count them; keep them in a file of their own"
+        )
     return tuple(_flagged(prompt, flags, where) for prompt in prompts)
 
 
 def _flagged(prompt: Prompt, flags: TemplateFlags, where: str) -> Prompt:
-    if not prompt.messages:
-        return prompt
     messages = prompt.messages
     if flags.system_prompt is not None:
         if any(dict(message).get("role") == "system" for message in messages):

@@ -13,7 +13,7 @@ from ..common.errors import RequestError
 from ..common.limits import MOST_DEPTH, MOST_K
 from ..common.progress import CommandProgress
 from ..config.parsers import whole_number
-from .costs import add_device_options, load_pair
+from .costs import add_device_options, check_two_models, load_pair
 from .text_options import add_text_options
 
 if TYPE_CHECKING:
@@ -124,6 +124,10 @@ def run(arguments: argparse.Namespace) -> int:
     loads = shares is not None or bool(trace)
     if loads:
         check_loads(by_size, shares, trace)
+    elif len(profiles) > 1:
+        raise RequestError(
+            "several --costs are for --load or --trace; pass one of these, or one profile"
+        )
     for profile in profiles:
         check_covered(profile, k, depth, drafter=kind)
     stops = isinstance(drafter, DraftModelSpec) and depth == 0
@@ -142,6 +146,8 @@ def run(arguments: argparse.Namespace) -> int:
         limits=texts.limits,
         progress=progress,
     )
+    if len(profiles) > 1:
+        print(f"times at batch size {profiles[0].batch_size}, of the first profile:")
     print("\n".join(_lines(table, kind)))
     if loads:
         print("\n".join(_load_lines(texts, by_size, shares, trace, k, depth, kind)))
@@ -160,6 +166,7 @@ def _texts(
     target, model = load_pair(
         arguments.target, draft_model, arguments.device, arguments.dtype, progress
     )
+    check_two_models(target, model)
     return replayed_texts(
         target,
         drafter if model is None else model,

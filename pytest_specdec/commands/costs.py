@@ -240,6 +240,17 @@ def load_pair(
     return models[0], models[1] if draft is not None else None
 
 
+def check_two_models(target: LoadedModel, draft: LoadedModel | None) -> None:
+    """Raises RequestError where the draft model is the target itself."""
+    if draft is None:
+        return
+    if draft.checkpoint.model_fingerprint == target.checkpoint.model_fingerprint:
+        raise RequestError(
+            f"the draft model {draft.checkpoint.folder} is the target itself, so every draft is "
+            "accepted and nothing is measured; name another one with --draft"
+        )
+
+
 def check_writable(path: Path) -> None:
     """Raises RequestError now rather than after minutes of measuring."""
     folder = next(parent for parent in path.absolute().parents if parent.exists())

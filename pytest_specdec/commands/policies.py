@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ..common.limits import MOST_DEPTH, MOST_K
 from ..common.progress import CommandProgress
 from ..config.parsers import whole_number
-from .costs import add_device_options, load_pair
+from .costs import add_device_options, check_two_models, load_pair
 from .text_options import add_text_options
 
 if TYPE_CHECKING:
@@ -80,6 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
     target, model = load_pair(
         arguments.target, draft_model, arguments.device, arguments.dtype, progress
     )
+    check_two_models(target, model)
     rows = policies(
         target,
         drafter if model is None else model,

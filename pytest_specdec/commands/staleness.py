@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from ..common.errors import RequestError
 from ..common.limits import MOST_DEPTH, MOST_K
 from ..common.progress import CommandProgress
 from ..config.parsers import whole_number
-from .costs import add_device_options, check_writable
+from .costs import add_device_options, check_two_models, check_writable
 from .text_options import add_text_options
 
 if TYPE_CHECKING:
@@ -158,6 +159,7 @@ def run(arguments: argparse.Namespace) -> int:
     for number, target in enumerate(targets):
         progress("targets", number, len(targets))
         model = load_model(target.path, arguments.device, arguments.dtype)
+        check_two_models(model, source.model if isinstance(source, DraftModel) else None)
         fresh = bool(arguments.fresh_every) and number % arguments.fresh_every == 0
         measured.append(drafter.measure(target.name, model, fresh=fresh))
     progress("targets", len(targets), len(targets))
@@ -167,7 +169,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.costs is not None:
         assert drafter.request_length is not None
         found = _break_even(arguments, curve, drafter.request_length)
-        lines += _break_even_lines(curve, found)
+        lines += _break_even_lines(curve, found, drafter.request_length)
     print("\n".join(lines))
     if arguments.output is not None:
         arguments.output.write_text(_json(curve, found), encoding="utf-8")
@@ -176,6 +178,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _check(arguments: argparse.Namespace) -> None:
     """Raises RequestError for options that do not go together."""
+    numbers = (
+        arguments.tokens_per_step,
+        arguments.retraining_hours,
+        arguments.retraining_passes,
+    )
+    if not all(math.isfinite(number) for number in numbers if number is not None):
+        raise RequestError("tokens per step and the cost of training are finite; correct them")
     if not 0 <= arguments.margin < 1 or not 0 < arguments.alpha < 1:
         raise RequestError("--margin lies in [0, 1) and --alpha in (0, 1); correct them")
     cost = arguments.retraining_hours or arguments.retraining_passes
@@ -278,7 +287,9 @@ def _break_even(
     )
 
 
-def _break_even_lines(curve: StalenessCurve, found: BreakEven) -> Iterator[str]:
+def _break_even_lines(
+    curve: StalenessCurve, found: BreakEven, request_length: float
+) -> Iterator[str]:
     from ..common.printable import printable
     from ..report.layout import wrapped
 
@@ -291,7 +302,8 @@ def _break_even_lines(curve: StalenessCurve, found: BreakEven) -> Iterator[str]:
         f"{pays}: where the time lost so far reaches the cost of training (by the upper bounds of "
         f"the losses {named(early)}, by the lower ones {named(late)}); lost so far "
         f"{found.lost_ms[-1] / _HOUR:.3g} h, with each further step like the last "
-        f"{found.next_ms / _HOUR:.3g} h"
+        f"{found.next_ms / _HOUR:.3g} h; a round of the first target emits {request_length:.3f} "
+        "tokens in whole texts"
     )
 
 

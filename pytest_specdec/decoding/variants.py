@@ -43,6 +43,12 @@ _PLAIN = {
     "modules_to_save": ([], None),
     "bias": ("none", None),
     "lora_bias": (False, None),
+    # Others subtract something from the base weights.
+    "init_lora_weights": (True, False, None, "gaussian", "orthogonal"),
+    "layers_to_transform": ([], None),
+    "target_parameters": ([], None),
+    "trainable_token_indices": ([], {}, None),
+    "alora_invocation_tokens": ([], None),
 }
 """Fields of an adapter's configuration, and the values under which it is plain LoRA."""
 
@@ -85,6 +91,13 @@ def read_adapter(folder: Path) -> LoraAdapter:
                 f"{folder / WEIGHTS} holds {name[:80]}, which is no part of a plain LoRA adapter; "
                 "merge it with peft and name the merged checkpoint"
             )
+        if not _is_target(config.get("target_modules"), match[1]):
+            raise RequestError(
+                f"{folder / WEIGHTS} holds {name[:80]}, which is none of the target_modules of "
+                f"{CONFIG}; save the adapter again"
+            )
+        if not bool(tensor.isfinite().all()):
+            raise RequestError(f"{folder / WEIGHTS}: {name[:80]} is not finite; train it again")
         halves.setdefault(f"{match[1]}.weight", {})[match[2]] = tensor.float()
     for name, half in halves.items():
         if (
@@ -101,6 +114,16 @@ def read_adapter(folder: Path) -> LoraAdapter:
     scale = alpha / (math.sqrt(rank) if config.get("use_rslora") is True else rank)
     pairs = {name: (half["A"], half["B"]) for name, half in halves.items()}
     return LoraAdapter(folder=folder, scale=scale, pairs=pairs)
+
+
+def _is_target(targets: object, module: str) -> bool:
+    """Whether an adapter's configuration says that it changes a module, as peft reads it."""
+    if targets is None or targets == "all-linear":
+        return True
+    if isinstance(targets, str):
+        return re.fullmatch(targets, module) is not None
+    names = targets if isinstance(targets, list) else []
+    return any(module == name or module.endswith(f".{name}") for name in names)
 
 
 def _config(folder: Path) -> dict[str, Any]:
@@ -254,7 +277,7 @@ def _write(
             new = weight if adapter is None else merged(adapter, name, weight)
             if rounding is not None and _is_rounded(checkpoint, name, weight):
                 new = ROUNDINGS[rounding](new)
-            changed += new is not weight
+            changed += not torch.equal(new, weight)
             tensors[name] = new.contiguous()
         save_file(tensors, folder / path.name, metadata={"format": "pt"})
     progress("writing weights", len(files), len(files))

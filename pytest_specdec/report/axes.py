@@ -80,7 +80,11 @@ def _shortened(lines: list[list[str]], head: list[str]) -> list[list[str]]:
 
 
 def _cut(word: str, room: int) -> str:
-    return word if len(word) <= room else f"{word[: room - 1]}…"
+    """The beginning and, longer, the end of a word: values of one axis often begin alike."""
+    if len(word) <= room:
+        return word
+    begin = (room - 1) // 3
+    return f"{word[:begin]}…{word[begin + 1 - room :]}"
 
 
 def _change(row: AxisRow) -> str:

@@ -120,6 +120,15 @@ def _of_table(run: PublishedRun, path: Path) -> ReconciledRun:
             f"{path}: {run.name} has an acceptance length below 1, which counts the bonus token; "
             "name accepted_tokens if it does not"
         )
+    if (
+        run.k is not None
+        and run.drafts == "chain"
+        and any(_length(run, value) > run.k + 1 for value in _values(run))
+    ):
+        raise RequestError(
+            f"{path}: {run.name} is longer than k + 1 = {run.k + 1}, which no chain of drafts can "
+            "be; correct k or the value"
+        )
     if run.average == "macro":
         notes.append("a mean over prompts, not over rounds: not reconciled")
     if run.drafts == "tree":

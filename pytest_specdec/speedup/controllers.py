@@ -119,7 +119,10 @@ class HeuristicSchedule(Controller):
     confidence: float = 0.0
 
     def __post_init__(self) -> None:
-        check(1 <= self.begin <= self.most, "the schedule begins between 1 and k; change --first")
+        check(
+            1 <= self.begin <= self.most,
+            "the schedule begins between 1 and k; write heuristic=1 or more, or raise --k",
+        )
         check_threshold(self.confidence)
 
     @property

@@ -24,6 +24,7 @@ PLAIN = Prompt("other", "prose", text="Once")
     ("text", "values"),
     [
         ("enable_thinking=false", {"enable_thinking": False}),
+        ("enable_thinking=False,other=True", {"enable_thinking": False, "other": True}),
         ("reasoning_effort=low, depth=3", {"reasoning_effort": "low", "depth": 3}),
         ("system_prompt=", {"system_prompt": ""}),
         ("system_prompt=12", {"system_prompt": "12"}),
@@ -55,6 +56,12 @@ def test_what_cannot_be_a_flag_is_refused(given: dict[str, Any]) -> None:
         template_flags(given)
 
 
+@pytest.mark.parametrize("word", ["False", "false", "TRUE"])
+def test_a_word_for_true_or_false_is_refused(word: str) -> None:
+    with pytest.raises(RequestError, match="which templates take for true; write enable_thinking="):
+        template_flags({"enable_thinking": word})
+
+
 @pytest.mark.parametrize("text", ["", "thinking", "a=1,a=2", "=3"])
 def test_other_forms_are_refused(text: str) -> None:
     with pytest.raises(RequestError):
@@ -83,6 +90,8 @@ def test_flags_that_change_nothing_or_contradict_the_file_are_refused() -> None:
     flags = template_flags({"system_prompt": ""})
     with pytest.raises(RequestError, match="holds no messages"):
         with_flags([PLAIN], flags, "prompts.jsonl")
+    with pytest.raises(RequestError, match=r"1 of 2 prompts in .* hold no messages"):
+        with_flags([CHAT, PLAIN], flags, "prompts.jsonl")
     (own,) = with_flags([CHAT], flags, "prompts.jsonl")
     with pytest.raises(RequestError, match="has a system message of its own"):
         with_flags([own], flags, "prompts.jsonl")

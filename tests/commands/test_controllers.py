@@ -86,6 +86,9 @@ def test_a_load_gets_a_schedule(
     shares = capsys.readouterr().out
     assert main([*command, *both, "--trace", str(tmp_path / "trace")]) == 0
     traced = capsys.readouterr().out
+    assert shares.startswith("times at batch size 1, of the first profile:")
+    assert main([*command, *both]) == 2
+    assert "several --costs are for --load or --trace" in capsys.readouterr().err
     for out in (shares, traced):
         assert "batch size  best k  speed-up" in out
         assert "schedule over plain decoding: " in out
@@ -115,6 +118,13 @@ def test_bad_options_are_refused(
 ) -> None:
     assert main([*command, "--draft", str(tiny_draft), *options]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_the_target_as_its_own_draft_model_is_refused(
+    command: list[str], tiny_target: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*command, "--draft", str(tiny_target)]) == 2
+    assert "is the target itself, so every draft is accepted" in capsys.readouterr().err
 
 
 def test_names_are_controllers() -> None:

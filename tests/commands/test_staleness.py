@@ -79,6 +79,8 @@ def test_the_curve_of_a_sequence(
         (["--alpha", "0"], "--alpha in"),
         (["--tokens-per-step", "5"], "pass all three"),
         (["--retraining-hours", "5"], "pass all three"),
+        (["--retraining-hours", "nan"], "are finite; correct them"),
+        (["--tokens-per-step", "inf"], "are finite; correct them"),
     ],
 )
 def test_bad_options_are_refused(

@@ -140,6 +140,10 @@ def test_the_command_writes_a_model_that_loads(
         ({"peft_type": "LOHA"}, "is not that of a LoRA adapter"),
         ({"use_dora": True}, "use_dora is true, and only plain LoRA is merged here"),
         ({"alpha_pattern": {"q_proj": 4}}, "alpha_pattern is"),
+        ({"init_lora_weights": "pissa"}, "init_lora_weights is"),
+        ({"layers_to_transform": [1]}, "layers_to_transform is"),
+        ({"target_modules": ["k_proj"]}, "is none of the target_modules"),
+        ({"target_modules": "model.*k_proj"}, "is none of the target_modules"),
         ({"r": 4}, "are not a pair of rank 4"),
         ({"r": None}, "names no r and lora_alpha"),
     ],
@@ -149,6 +153,22 @@ def test_other_adapters_are_refused(
 ) -> None:
     adapter = write_adapter(tmp_path / "adapter", tiny_target, **config)
     with pytest.raises(RequestError, match=message):
+        read_adapter(adapter)
+
+
+def test_an_adapter_of_zeros_changes_nothing_and_one_of_nan_is_refused(
+    tiny_target: Path, tmp_path: Path
+) -> None:
+    adapter = write_adapter(tmp_path / "adapter", tiny_target)
+    tensors = load_file(adapter / "adapter_model.safetensors")
+    zeros = {name: tensor * 0 if "lora_B" in name else tensor for name, tensor in tensors.items()}
+    save_file(zeros, adapter / "adapter_model.safetensors")
+    assert write_variant(tiny_target, tmp_path / "out", adapter=read_adapter(adapter)) == 0
+    save_file(
+        {name: tensor * float("nan") for name, tensor in tensors.items()},
+        adapter / "adapter_model.safetensors",
+    )
+    with pytest.raises(RequestError, match="is not finite; train it again"):
         read_adapter(adapter)
 
 

@@ -54,10 +54,11 @@ def test_lines_say_from_where_to_where_and_whether_it_moves() -> None:
 
 
 def test_long_values_are_cut_to_the_width_of_a_terminal() -> None:
-    long = axis(start="x" * 70, end="y" * 70)
+    long = axis(start=f"{'x' * 70}=true", end=f"{'x' * 70}=false")
     lines = list(axis_tables([row(axes=[long])]))
     assert max(map(len, lines)) <= 80
-    assert any("xxxxxx…" in line for line in lines)
+    assert any("…" in line and "=true" in line for line in lines)
+    assert any("=false" in line for line in lines)
 
 
 def test_the_conclusion_names_each_axis_once() -> None:
