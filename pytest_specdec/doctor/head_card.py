@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import importlib.metadata
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ..acceptance.counts import Counts
@@ -280,7 +281,10 @@ def _doctor(
     except SpecdecError as error:
         return CardDoctor(verdict="", lines=[f"not examined: {error}"])
     on = f"{len(texts)} texts, {request.new_tokens} new tokens each, k {request.k}"
-    return CardDoctor(verdict=diagnosis.outcome.words, lines=list(lines(diagnosis, on)))
+    # A card is published: it names the folder, and not where that lies on this machine.
+    whole, short = str(Path(name).resolve()), Path(name).name
+    shown = [line.replace(whole, short) for line in lines(diagnosis, on)]
+    return CardDoctor(verdict=diagnosis.outcome.words, lines=shown)
 
 
 def _unexamined(request: CardRequest) -> str:

@@ -94,6 +94,7 @@ def test_embedded_heads(head: str, tmp_path: Path) -> None:
     lengths = [step["acceptance_length"]["value"] for step in found["steps"]]
     assert lengths == sorted(lengths)
     assert found["doctor"]["verdict"] == "undecided"  # 4 texts decide nothing
+    assert not any(str(ROOT) in line for line in found["doctor"]["lines"])
 
 
 def test_a_dead_drafter_is_warned_of(
