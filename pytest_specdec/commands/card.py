@@ -23,7 +23,7 @@ from ..common.progress import CommandProgress
 from ..common.strict_json import JsonError, parse_json
 from ..config.parsers import whole_number
 from .costs import add_device_options, check_writable, load_pair
-from .text_options import add_text_options
+from .text_options import add_prompts_option, add_target_option, add_text_options
 
 if TYPE_CHECKING:
     from ..cases.drafter import DrafterSpec
@@ -41,16 +41,8 @@ def add(parser: argparse.ArgumentParser) -> None:
         metavar="HEAD",
         help="a folder of heads or a draft model, mtp, prompt-lookup, or another drafter's name",
     )
-    parser.add_argument(
-        "--target", required=True, metavar="PATH", help="target: a checkpoint folder or hub id"
-    )
-    parser.add_argument(
-        "--prompts",
-        required=True,
-        type=Path,
-        metavar="FILE",
-        help="prompts, one JSON object a line",
-    )
+    add_target_option(parser)
+    add_prompts_option(parser)
     parser.add_argument(
         "--texts",
         type=whole_number(2),

@@ -9,55 +9,30 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..common.limits import MOST_DEPTH, MOST_K
 from ..common.progress import CommandProgress
-from ..config.parsers import whole_number
 from .costs import add_device_options, check_two_models, load_pair
-from .text_options import add_text_options
+from .text_options import (
+    add_draft_option,
+    add_most_drafts_options,
+    add_prompts_option,
+    add_target_option,
+    add_text_options,
+)
 
 if TYPE_CHECKING:
     from ..speedup.policy_table import PolicyRow
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--target", required=True, metavar="PATH", help="target: a checkpoint folder or hub id"
-    )
-    parser.add_argument(
-        "--draft",
-        required=True,
-        metavar="PATH",
-        help="a draft model, an EAGLE-3 head, mtp or prompt-lookup",
-    )
-    parser.add_argument(
-        "--prompts",
-        required=True,
-        type=Path,
-        metavar="FILE",
-        help="prompts, one JSON object a line",
-    )
+    add_target_option(parser)
+    add_draft_option(parser)
+    add_prompts_option(parser)
     parser.add_argument(
         "--costs", required=True, type=Path, metavar="FILE", help="cost profile of this pair"
     )
-    _add_rounds(parser)
+    add_most_drafts_options(parser)
     add_text_options(parser, new_tokens=128)
     add_device_options(parser)
-
-
-def _add_rounds(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--k",
-        type=whole_number(1, MOST_K),
-        default=8,
-        metavar="K",
-        help="most tokens to draft in a round (default %(default)s)",
-    )
-    parser.add_argument(
-        "--depth",
-        type=whole_number(0, MOST_DEPTH),
-        metavar="D",
-        help="MTP layers per drafter pass (default 0, or 1 for the target's own)",
-    )
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -16,7 +16,7 @@ from ..common.limits import MOST_DEPTH, MOST_K
 from ..common.progress import CommandProgress
 from ..config.parsers import whole_number
 from .costs import add_device_options, check_two_models, check_writable
-from .text_options import add_text_options
+from .text_options import add_prompts_option, add_text_options
 
 if TYPE_CHECKING:
     from ..config.candidates import Candidate
@@ -37,13 +37,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--draft", required=True, metavar="PATH", help="the drafter: a draft model or a head"
     )
-    parser.add_argument(
-        "--prompts",
-        required=True,
-        type=Path,
-        metavar="FILE",
-        help="prompts, one JSON object a line",
-    )
+    add_prompts_option(parser)
     parser.add_argument(
         "--k",
         type=whole_number(1, MOST_K),

@@ -1,10 +1,11 @@
-"""Options of commands that sample tokens of a target."""
+"""Options of commands that sample tokens of a target, and of those that draft after them."""
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
-from ..common.limits import MOST_NEW_TOKENS
+from ..common.limits import MOST_DEPTH, MOST_K, MOST_NEW_TOKENS
 from ..config.parsers import temperature, whole_number
 
 
@@ -35,4 +36,49 @@ def add_temperature_option(parser: argparse.ArgumentParser) -> None:
         default=1.0,
         metavar="T",
         help="sampling temperature (default %(default)s)",
+    )
+
+
+def add_target_option(parser: argparse.ArgumentParser) -> None:
+    """`--target`."""
+    parser.add_argument(
+        "--target", required=True, metavar="PATH", help="target: a checkpoint folder or hub id"
+    )
+
+
+def add_draft_option(parser: argparse.ArgumentParser) -> None:
+    """`--draft`, of every kind whose rounds are replayed."""
+    parser.add_argument(
+        "--draft",
+        required=True,
+        metavar="PATH",
+        help="a draft model, an EAGLE-3 head, mtp or prompt-lookup",
+    )
+
+
+def add_prompts_option(parser: argparse.ArgumentParser) -> None:
+    """`--prompts`."""
+    parser.add_argument(
+        "--prompts",
+        required=True,
+        type=Path,
+        metavar="FILE",
+        help="prompts, one JSON object a line",
+    )
+
+
+def add_most_drafts_options(parser: argparse.ArgumentParser) -> None:
+    """`--k`, the most that a policy may draft, and `--depth`."""
+    parser.add_argument(
+        "--k",
+        type=whole_number(1, MOST_K),
+        default=8,
+        metavar="K",
+        help="most tokens to draft in a round (default %(default)s)",
+    )
+    parser.add_argument(
+        "--depth",
+        type=whole_number(0, MOST_DEPTH),
+        metavar="D",
+        help="MTP layers per drafter pass (default 0, or 1 for the target's own)",
     )
