@@ -94,6 +94,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ..cases.prompts import read_prompts
     from ..doctor.diagnosis import DoctorOutcome
     from ..doctor.page import last_line, lines
+    from ..report.layout import wrapped
 
     diagnosis = _examined(arguments, prompts)
     circumstances = (
@@ -104,10 +105,11 @@ def run(arguments: argparse.Namespace) -> int:
     print("\n".join(lines(diagnosis, circumstances)))
     left_out = len(read_prompts(arguments.prompts)) - len(prompts)
     if diagnosis.outcome is DoctorOutcome.UNDECIDED and left_out:
-        print(
-            f"\n{arguments.prompts} has {left_out} more prompts: --texts={left_out + len(prompts)} "
-            "reads all"
+        more = (
+            f"{arguments.prompts} has {left_out} more prompts: "
+            f"--texts={left_out + len(prompts)} reads all"
         )
+        print("\n" + "\n".join(wrapped(more, indent="")))
     print(f"\n{last_line(diagnosis)}")
     return diagnosis.outcome.status
 
