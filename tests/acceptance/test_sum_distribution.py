@@ -13,6 +13,8 @@ from acceptance.test_moments import field, moments
 from pytest_specdec.acceptance.renewal import AcceptanceField, sample_rounds
 from pytest_specdec.acceptance.sum_distribution import SumDistribution, sum_distribution
 
+pytestmark = pytest.mark.slow
+
 K = 3
 
 

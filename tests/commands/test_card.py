@@ -20,6 +20,8 @@ from pytest_specdec.decoding.loading import load_model
 from pytest_specdec.decoding.sampling import encode_prompts, sample_new_tokens
 from pytest_specdec.report.card_page import BEGIN, END
 
+pytestmark = pytest.mark.slow
+
 MODELS = ROOT / "suites" / "models"
 SMALL = ["--texts", "4", "--new-tokens", "16", "--k", "3", "--device", "cpu"]
 

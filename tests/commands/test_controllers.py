@@ -15,6 +15,8 @@ from pytest_specdec.speedup.controllers import AcceptanceGate, FixedDrafts, Heur
 from pytest_specdec.speedup.cost_profile import CostProfile
 from pytest_specdec.speedup.learning_controllers import AdaptiveSteps
 
+pytestmark = pytest.mark.slow
+
 TIMES = {1: 1.0, 4: 3.0}
 COSTS = CostProfile(
     target_ms=3.0, verify=TIMES, draft={0: TIMES, 1: TIMES}, own_heads={1: TIMES}, lookup=TIMES

@@ -18,6 +18,8 @@ from pytest_specdec.__main__ import main
 from pytest_specdec.baselines.writing import dumps
 from pytest_specdec.speedup.cost_profile import CostProfile
 
+pytestmark = pytest.mark.slow
+
 ROOT = EMBEDDED.parent.parent
 BASELINES, COSTS = ROOT / "baselines" / "text", ROOT / "suites" / "text" / "costs.json"
 

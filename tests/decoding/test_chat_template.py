@@ -14,6 +14,8 @@ from pytest_specdec.common.errors import RequestError
 from pytest_specdec.decoding import chat_template
 from pytest_specdec.decoding.sampling import encode_prompts
 
+pytestmark = pytest.mark.slow
+
 CHATML = (
     "{% for message in messages %}{{ '<' + message['role'] + '>' + message['content'] }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<assistant>' }}{% endif %}"

@@ -31,6 +31,8 @@ from pytest_specdec.decoding.decode import decode
 from pytest_specdec.decoding.loading import LoadedModel, load_model
 from pytest_specdec.decoding.replay import DrafterPlan, text_scores
 
+pytestmark = pytest.mark.slow
+
 WAYS = ("argmax", "unfiltered", "temperature=0.4", "temperature=2,unfiltered")
 FILTERED = Sampling(0.8, 12, 0.9)
 OPTIONS = {"temperature": FILTERED.temperature, "top_k": FILTERED.top_k, "top_p": FILTERED.top_p}

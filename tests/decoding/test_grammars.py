@@ -20,6 +20,8 @@ from pytest_specdec.decoding.replay import replay
 from pytest_specdec.decoding.sampling import sample_new_tokens
 from pytest_specdec.lossless.texts.conformance import conformance
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("llguidance", reason="needs the extra constraints")
 
 PATTERN = r"[a-z ]{10,30}\."

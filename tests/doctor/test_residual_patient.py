@@ -26,6 +26,8 @@ from pytest_specdec.doctor.diagnosis import DoctorOutcome, diagnose
 from pytest_specdec.doctor.patients import patient_of
 from pytest_specdec.doctor.residual_patient import ResidualPatient
 
+pytestmark = pytest.mark.slow
+
 K = 3
 
 

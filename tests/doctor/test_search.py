@@ -17,6 +17,8 @@ from pytest_specdec.doctor.page import last_line, lines
 from pytest_specdec.doctor.patient import EngineReading
 from pytest_specdec.doctor.search import ALPHA, search
 
+pytestmark = pytest.mark.slow
+
 Switches = tuple[bool, ...]
 K = 4
 

@@ -34,6 +34,8 @@ from pytest_specdec.engines.servers.scorer import (
 )
 from pytest_specdec.engines.servers.vllm_scorer import VllmScorer
 
+pytestmark = pytest.mark.slow
+
 TARGET, OTHER = Toy(1), Toy(2)
 TEXTS = TARGET.texts(12)
 

@@ -9,6 +9,8 @@ from helpers.support import ROOT
 from marked_page import replaced
 from real_engines import MARKED, read, section
 
+pytestmark = pytest.mark.slow
+
 TOLD = {
     "version": "1.2",
     "drafter": "exit-20",

@@ -28,6 +28,8 @@ from pytest_specdec.engines.model_checks import conformance, oracle
 from pytest_specdec.engines.models import ModelPool
 from pytest_specdec.engines.own.decode_engine import _CONVENTION
 
+pytestmark = pytest.mark.slow
+
 PROMPTS = EMBEDDED.parent / "engines" / "prompts.jsonl"
 NEW, K = 24, 3
 MODELS = ModelPool("cpu")

@@ -18,6 +18,8 @@ from pytest_specdec.gate.paired import Pair
 from pytest_specdec.gate.permutation import SwapStatistic, paired_permutation_test
 from pytest_specdec.gate.session_test import CellTest, Family, SessionTest, step_down
 
+pytestmark = pytest.mark.slow
+
 ALPHA = 0.05
 
 

@@ -26,6 +26,8 @@ from pytest_specdec.output.languages import LANGUAGES, ServedToken, judged_rows,
 from pytest_specdec.output.results import CheckOutcome, OutputResult
 from pytest_specdec.output.text_server import ServedText, TextServer
 
+pytestmark = pytest.mark.slow
+
 PROMPTS = tuple(Prompt(name, "all", name) for name in TEXTS)
 
 

@@ -21,6 +21,8 @@ from pytest_specdec.output.stop_tokens import check_stop_tokens
 from pytest_specdec.output.subject import OutputSubject
 from pytest_specdec.output.text_server import TextServer
 
+pytestmark = pytest.mark.slow
+
 PROMPTS = tuple(Prompt(name, "all", name) for name in TEXTS)
 MADE = ("endings", "texts", "batches", "streams", "tool calls", "constraints")
 

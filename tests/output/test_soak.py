@@ -27,6 +27,8 @@ from pytest_specdec.output.soak import (
 )
 from pytest_specdec.output.text_server import ServedText
 
+pytestmark = pytest.mark.slow
+
 PROMPTS = tuple(Prompt(f"p{row}", "all", f"prompt {row}") for row in range(4))
 TOKENS = 60
 

@@ -25,6 +25,8 @@ from pytest_specdec.speedup.controllers import (
 from pytest_specdec.speedup.learning_controllers import AdaptiveSteps, TunedThreshold
 from pytest_specdec.speedup.policies import Confidences, confident, fixed, scheduled
 
+pytestmark = pytest.mark.slow
+
 MOST = 4
 TIMES = {1: lambda drafted: 10.0 + 3.0 * drafted}
 CONTROLLERS: list[Controller] = [

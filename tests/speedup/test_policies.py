@@ -31,6 +31,8 @@ from pytest_specdec.speedup.policies import (
 )
 from pytest_specdec.speedup.policy_table import HEADERS, policy_table
 
+pytestmark = pytest.mark.slow
+
 MOST = 4
 COSTS = CostProfile(
     target_ms=10,

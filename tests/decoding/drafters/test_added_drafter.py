@@ -25,6 +25,8 @@ from pytest_specdec.decoding.decode import decode
 from pytest_specdec.decoding.loading import LoadedModel, load_model
 from pytest_specdec.decoding.replay import DrafterPlan, text_scores
 
+pytestmark = pytest.mark.slow
+
 PROMPTS = [[0, 2, 3, 4], [0, 5, 6], [0, 7, 8, 9, 10], [0, 11]]
 POINTS = {DRAFTER_TYPES.group: "ngram-table = ngram_table"}
 

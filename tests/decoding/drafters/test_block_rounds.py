@@ -18,6 +18,8 @@ from pytest_specdec.cases.texts import texts_from_ids
 from pytest_specdec.decoding.decode import decode
 from pytest_specdec.decoding.replay import DrafterPlan, text_scores
 
+pytestmark = pytest.mark.slow
+
 IDS = (1, 4)
 FORMS = ("DFlash, z-lab", "DSpark, DeepSpec", "DSpark, SpecForge, rnn", "Domino, shifted")
 

@@ -25,6 +25,8 @@ from pytest_specdec.common.errors import MeasurementError, RequestError
 from pytest_specdec.decoding.drafters.tli import Translation, shared_tokens
 from pytest_specdec.decoding.loading import LoadedModel, load_model
 
+pytestmark = pytest.mark.slow
+
 K = 3
 
 

@@ -17,6 +17,8 @@ from pytest_specdec.acceptance.renewal import accepted_distribution
 from pytest_specdec.engines.counting import time_course as module
 from pytest_specdec.engines.counting.time_course import PlayedRounds, TimeCourse, time_course
 
+pytestmark = pytest.mark.slow
+
 K, LONGEST = 3, 40
 ALPHA = 0.01
 

@@ -26,6 +26,8 @@ from pytest_specdec.engines.models import ModelPool
 from pytest_specdec.engines.servers.client import ServerError
 from pytest_specdec.records.text_set import TextSet
 
+pytestmark = pytest.mark.slow
+
 TARGET, DRAFTER = Toy(1), Toy(2)
 NEW = 40
 

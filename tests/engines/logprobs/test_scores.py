@@ -33,6 +33,8 @@ from pytest_specdec.engines.servers.client import ServerError
 from pytest_specdec.engines.servers.logprob_servers import scorer_at
 from pytest_specdec.engines.servers.scorer import ScoredText
 
+pytestmark = pytest.mark.slow
+
 TARGET, DRAFTER = Toy(1), Toy(2)
 TEXTS = TARGET.texts(6)
 WHOLE = Sampling()

@@ -16,6 +16,8 @@ from helpers.playback import Answer, playing, raw_server
 from pytest_specdec.common.errors import RequestError
 from pytest_specdec.engines.servers.client import Client, RetryPolicy, ServerError
 
+pytestmark = pytest.mark.slow
+
 
 class Shape(msgspec.Struct):
     n: int
