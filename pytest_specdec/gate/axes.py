@@ -12,7 +12,7 @@ import dataclasses
 import math
 
 from ..acceptance.counts import Counts
-from .paired import Pair
+from .paired import Pair, level_of_each
 
 LEVEL = 0.95
 """Confidence that all intervals of one axis hold together."""
@@ -60,7 +60,7 @@ def paired_change(before: Counts, now: Counts, comparisons: int) -> LengthChange
         return LengthChange(
             before=math.nan, now=math.nan, low=-math.inf, high=math.inf, prompts=pair.prompts
         )
-    low, high = pair.interval(level_of(comparisons))
+    low, high = pair.interval(level_of_each(LEVEL, comparisons))
     lengths = (pair.before.acceptance_length, pair.now.acceptance_length)
     return LengthChange(
         before=lengths[0], now=lengths[1], low=-high, high=-low, prompts=pair.prompts
@@ -76,7 +76,7 @@ def unpaired_change(before: Counts, now: Counts, comparisons: int) -> LengthChan
     if min(groups) > 1 and math.isfinite(error):
         from scipy import stats
 
-        quantile = (1 + level_of(comparisons)) / 2
+        quantile = (1 + level_of_each(LEVEL, comparisons)) / 2
         reach = float(stats.t.ppf(quantile, min(groups) - 1)) * error
     return LengthChange(
         before=before.acceptance_length,
@@ -85,8 +85,3 @@ def unpaired_change(before: Counts, now: Counts, comparisons: int) -> LengthChan
         high=change + reach,
         prompts=sum(groups),
     )
-
-
-def level_of(comparisons: int) -> float:
-    """The level of each of several intervals that hold together at `LEVEL`."""
-    return 1 - (1 - LEVEL) / max(comparisons, 1)

@@ -13,7 +13,7 @@ import math
 from collections.abc import Sequence
 
 from ..acceptance.counts import Counts
-from .paired import Pair
+from .paired import Pair, level_of_each
 
 LEVEL = 0.95
 """Confidence that all intervals of one comparison hold."""
@@ -91,7 +91,7 @@ def compare_candidates(candidates: Sequence[Counts], level: float = LEVEL) -> tu
     (True, True)
     """
     number = len(candidates)
-    each = 1 - (1 - level) / max(math.comb(number, 2), 1)
+    each = level_of_each(level, math.comb(number, 2))
     lengths = [counts.acceptance_length for counts in candidates]
 
     def difference(before: int, now: int) -> PairedDifference:

@@ -97,3 +97,8 @@ def _lined_up(run: Counts, prompts: tuple[str, ...], categories: tuple[str, ...]
         at = {key: row for row, key in enumerate(run.prompts)}
         run = run.select([at[key] for key in prompts])
     return run if run.categories == categories else dataclasses.replace(run, categories=categories)
+
+
+def level_of_each(level: float, intervals: int) -> float:
+    """The level of each of several intervals that hold together at `level` (Bonferroni)."""
+    return 1 - (1 - level) / max(intervals, 1)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from ..acceptance.counts import Counts
 from ..common.errors import MeasurementError, RequestError
-from .paired import Pair
+from .paired import Pair, level_of_each
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -106,17 +106,18 @@ def staleness_curve(
     before = first.counts
     if len(before.prompts) < 2:
         raise MeasurementError("intervals need at least two prompts; use more")
+    each = level_of_each(confidence, later)
     points = [_point(first, 0.0, (0.0, 0.0))]
     passed = None
     for number, target in enumerate(measured[1:], 1):
         pair = Pair.of(before, target.counts)
         scale = 1 / pair.before.acceptance_length
         loss = pair.length_drop * scale
-        low, high = (bound * scale for bound in pair.interval(1 - (1 - confidence) / later))
+        low, high = (bound * scale for bound in pair.interval(each))
         hidden = target.unseen * scale
         fresh = None
         if target.fresh is not None:
-            fresh = _fresh_loss(Pair.of(before, target.fresh), 1 - (1 - confidence) / later)
+            fresh = _fresh_loss(Pair.of(before, target.fresh), each)
         points.append(_point(target, loss, (low - hidden, high), fresh))
         bound = pair.interval(1 - 2 * alpha / later)[0] * scale - hidden
         if passed is None and bound > margin:
