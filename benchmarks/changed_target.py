@@ -116,7 +116,7 @@ def draws(
     rng = np.random.default_rng(seed)
     covered, outcomes, detectable = 0, Counter[str](), []
     for _ in range(count):
-        rows = rng.choice(len(before.prompts), prompts, replace=False).tolist()
+        rows = rng.choice(len(before.prompts), prompts).tolist()
         pair = Pair(before.select(rows), now.select(rows))
         facts = ComparisonFacts.of("acceptance_length", pair, ())
         estimate = facts.estimate("in the same contexts")
@@ -130,7 +130,7 @@ def draws(
         "prompts": prompts,
         "draws": count,
         "truth": whole.drop,
-        "error": float(whole.pair.standard_error() * whole.scale),
+        "error": whole.error,
         "coverage": covered / count,
         "outcomes": dict(outcomes),
         "detectable": float(np.median(detectable)),

@@ -18,8 +18,8 @@ class ComparedMetric(Protocol):
         """Both sides' counts."""
 
     @property
-    def scale(self) -> float:
-        """Relative drop of the metric per token of acceptance length."""
+    def error(self) -> float:
+        """Standard error of the relative drop, over prompts like these."""
 
     @property
     def drop(self) -> float:
@@ -60,7 +60,7 @@ def smallest_bounded_drop(facts: ComparedMetric, margin: float, level: float) ->
     """The relative drop of a metric that fails with probability `POWER` where a Student bound over
     prompts decides; None where none can be promised.
     """
-    error = facts.pair.standard_error() * facts.scale
+    error = facts.error
     if not math.isfinite(error):
         return None
     if error == 0:
@@ -72,7 +72,7 @@ def prompts_to_bound(facts: ComparedMetric, level: float) -> int | None:
     """Number of prompts like these with which the observed drop's bound would be above 0; None
     where that is not known.
     """
-    error, drop = facts.pair.standard_error() * facts.scale, facts.drop
+    error, drop = facts.error, facts.drop
     if not (0 < error < math.inf and drop > 0):
         return None
     reach = _student(level, facts.pair) * error / drop
@@ -83,7 +83,7 @@ def prompts_to_detect(facts: ComparedMetric, drop: float, level: float) -> int |
     """Number of prompts like these with which `drop` would be the `smallest_bounded_drop`; None
     where the spread is unknown or zero.
     """
-    error = facts.pair.standard_error() * facts.scale
+    error = facts.error
     if not (0 < error < math.inf and drop > 0):
         return None
     reach = (_student(level, facts.pair) + _slack(facts.pair)) * error / drop

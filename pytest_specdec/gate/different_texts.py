@@ -50,7 +50,7 @@ def undecided(facts: ComparisonFacts, margin: float, level: float) -> tuple[Outc
     """Pass where the drop is surely below the margin, else inconclusive with the number of prompts
     that would settle it.
     """
-    if facts.pair.upper_bound(level) * facts.scale < margin:
+    if facts.bounds(level)[1] < margin:
         return "pass", "not inferior: the drop's upper bound is below the margin"
     prompts = prompts_to_see(facts.pair, margin / facts.inflation, level=level)
     settle = (

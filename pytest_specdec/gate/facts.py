@@ -42,6 +42,11 @@ class ComparisonFacts:
         return self.pair.length_drop * self.scale
 
     @property
+    def error(self) -> float:
+        """Standard error of the relative drop, over prompts like these."""
+        return self.pair.relative_error(self.scale)
+
+    @property
     def inflation(self) -> float:
         """Relative drop of this metric per relative drop of the acceptance length."""
         return self.scale * self.pair.before.acceptance_length
@@ -61,8 +66,8 @@ class ComparisonFacts:
 
     def _interval(self, confidence: float) -> tuple[float, float]:
         offset = self.drop - self.pair.length_drop * self.scale
-        low, high = self.pair.interval(confidence)
-        return low * self.scale + offset, high * self.scale + offset
+        low, high = self.pair.relative_interval(self.scale, confidence)
+        return low + offset, high + offset
 
     def _value(self, counts: Counts) -> float:
         rate = self.metric == "acceptance_rate"

@@ -78,17 +78,36 @@ class Pair:
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         """Two-sided Student interval of the drop in tokens, over prompts like these."""
-        error = self.standard_error()
+        return self._student(self.length_drop, self.standard_error(), level)
+
+    def relative_error(self, scale: float) -> float:
+        """Standard error of the relative drop `length_drop * scale`, over prompts like these;
+        infinite with a single prompt. `scale` is 1 over the baseline's value of the metric: of its
+        acceptance length, or of its accepted tokens.
+
+        A prompt that is easier than others is so on both sides, so a drop of d moves with
+        (1 - d) times what the baseline's rounds earned beyond the mean, not with all of it: the
+        delta method for a ratio of two ratio estimators.
+        """
+        if self.prompts < 2:
+            return math.inf
+        kept = 1 - self.length_drop * scale
+        influence = (kept * self.before.residuals - self.now.residuals) * scale
+        return float(np.std(influence, ddof=1) * math.sqrt(self.prompts))
+
+    def relative_interval(self, scale: float, level: float = 0.95) -> tuple[float, float]:
+        """Two-sided Student interval of `length_drop * scale`, over prompts like these; see
+        `relative_error`.
+        """
+        return self._student(self.length_drop * scale, self.relative_error(scale), level)
+
+    def _student(self, center: float, error: float, level: float) -> tuple[float, float]:
         if not math.isfinite(error):
             return (-math.inf, math.inf)
         from scipy import stats
 
         reach = float(stats.t.ppf((1 + level) / 2, self.prompts - 1)) * error
-        return (self.length_drop - reach, self.length_drop + reach)
-
-    def upper_bound(self, alpha: float) -> float:
-        """One-sided bound that the drop in tokens stays below, with confidence 1 - alpha."""
-        return self.interval(1 - 2 * alpha)[1]
+        return (center - reach, center + reach)
 
 
 def _lined_up(run: Counts, prompts: tuple[str, ...], categories: tuple[str, ...]) -> Counts:

@@ -113,13 +113,13 @@ def staleness_curve(
         pair = Pair.of(before, target.counts)
         scale = 1 / pair.before.acceptance_length
         loss = pair.length_drop * scale
-        low, high = (bound * scale for bound in pair.interval(each))
+        low, high = pair.relative_interval(scale, each)
         hidden = target.unseen * scale
         fresh = None
         if target.fresh is not None:
             fresh = _fresh_loss(Pair.of(before, target.fresh), each)
         points.append(_point(target, loss, (low - hidden, high), fresh))
-        bound = pair.interval(1 - 2 * alpha / later)[0] * scale - hidden
+        bound = pair.relative_interval(scale, 1 - 2 * alpha / later)[0] - hidden
         if passed is None and bound > margin:
             passed = number
     return StalenessCurve(
@@ -133,8 +133,7 @@ def staleness_curve(
 
 def _fresh_loss(pair: Pair, level: float) -> tuple[float, float, float]:
     scale = 1 / pair.before.acceptance_length
-    low, high = pair.interval(level)
-    return pair.length_drop * scale, low * scale, high * scale
+    return pair.length_drop * scale, *pair.relative_interval(scale, level)
 
 
 def _point(

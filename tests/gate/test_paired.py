@@ -79,12 +79,35 @@ def test_one_prompt_says_nothing_about_others() -> None:
     assert pair.interval() == (-math.inf, math.inf)
 
 
-def test_the_upper_bound_is_one_side_of_an_interval() -> None:
-    now = steady_counts()
-    now.accepted[:3] *= 0.8
-    pair = Pair(steady_counts(), now)
-    assert pair.upper_bound(0.025) == pytest.approx(pair.interval(0.95)[1])
-    assert pair.upper_bound(0.01) > pair.upper_bound(0.05) > pair.length_drop
+def test_a_proportional_loss_is_known_exactly_however_prompts_differ() -> None:
+    """In tokens it depends on the prompts; relatively it does not."""
+    before = counts([10, 10, 10], [[2], [5], [9]])
+    pair = Pair(before, scaled(before, 0.9))
+    of_rate = 1 / before.expected_accepted
+    assert pair.relative_error(of_rate) == pytest.approx(0.0, abs=1e-12)
+    assert pair.relative_interval(of_rate) == pytest.approx((0.1, 0.1))
+    low, high = pair.interval()
+    assert high - low > 0.05
+
+
+def test_the_relative_error_is_that_of_prompts_left_out_in_turn() -> None:
+    """The jackknife knows nothing of influence functions."""
+    before, now = clustered(np.random.default_rng(3), 400, 0.3)
+    pair = Pair(before, now)
+    rows = list(range(pair.prompts))
+    drops = []
+    for left_out in rows:
+        kept = [row for row in rows if row != left_out]
+        part = Pair(before.select(kept), now.select(kept))
+        drops.append(part.length_drop / part.before.acceptance_length)
+    jackknife = np.std(drops) * np.sqrt(pair.prompts - 1)
+    assert pair.relative_error(1 / before.acceptance_length) == pytest.approx(jackknife, rel=0.01)
+
+
+def test_a_relative_error_of_one_prompt_is_infinite() -> None:
+    pair = Pair(counts([10], [[8]]), counts([10], [[6]]))
+    assert pair.relative_error(1.0) == math.inf
+    assert pair.relative_interval(1.0) == (-math.inf, math.inf)
 
 
 def clustered(rng: np.random.Generator, prompts: int, loss: float) -> tuple[Counts, Counts]:
@@ -111,3 +134,18 @@ def test_the_interval_covers_the_true_drop_as_often_as_it_says(loss: float) -> N
         low, high = Pair(*clustered(rng, 30, loss)).interval()
         inside += low <= truth <= high
     assert 0.92 <= inside / 500 <= 0.98
+
+
+@pytest.mark.parametrize("loss", [0.0, 0.1, 0.4])
+def test_the_relative_interval_covers_as_often_as_it_says(loss: float) -> None:
+    rng = np.random.default_rng(21)
+    truth, inside = relative(Pair(*clustered(rng, 400_000, loss)))[0], 0
+    for _ in range(1000):
+        _, low, high = relative(Pair(*clustered(rng, 30, loss)))
+        inside += low <= truth <= high
+    assert 0.93 <= inside / 1000 <= 0.97
+
+
+def relative(pair: Pair) -> tuple[float, float, float]:
+    scale = 1 / pair.before.expected_accepted
+    return pair.length_drop * scale, *pair.relative_interval(scale)

@@ -96,7 +96,7 @@ def test_hidden_acceptance_lowers_the_bound_only() -> None:
 
 def test_fresh_texts_have_a_loss_of_their_own() -> None:
     base = np.linspace(0.6, 0.9, PROMPTS)
-    curve = staleness_curve([target(0, base), target(1, base, fresh=counts(base - 0.175))])
+    curve = staleness_curve([target(0, base), target(1, base, fresh=counts(0.9 * (1 + base) - 1))])
     assert curve.points[1].loss == 0
     assert curve.points[1].fresh_loss == pytest.approx((0.1, 0.1, 0.1))
 
