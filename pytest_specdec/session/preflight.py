@@ -4,6 +4,7 @@ one.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib.util
 import sys
@@ -194,11 +195,22 @@ def check_distinct(cases: Iterable[Case]) -> None:
     """Refuse two different cases that would share one baseline file."""
     seen: dict[str, Case] = {}
     for case in cases:
-        if seen.setdefault(case.id, case) != case:
+        if (first := seen.setdefault(case.id, case)) != case:
             raise RequestError(
-                f"two different cases are both called {case.id} and would share a baseline; "
-                "move one of the tests to a folder (suite) of its own"
+                f"two different cases are both called {case.id} and would share a baseline: their "
+                f"{' and '.join(_differences(first, case))} differ; select one of the tests with "
+                "-k, or move one to a folder (suite) of its own"
             )
+
+
+def _differences(first: Case, second: Case) -> list[str]:
+    """What is not the same in two cases, in the words of the marker."""
+    return [
+        {"prompt_limit": "numbers of prompts"}.get(field.name, field.name.replace("_", " "))
+        for sides in ((first, second), (first.texts, second.texts))
+        for field in dataclasses.fields(sides[0])
+        if field.name != "texts" and getattr(sides[0], field.name) != getattr(sides[1], field.name)
+    ]
 
 
 def check_stores_nothing(cases: Iterable[Case], settings: Settings) -> None:

@@ -410,9 +410,11 @@ def test_an_absolute_path_stays(tmp_path: Path) -> None:
     ],
 )
 def test_two_cases_may_not_share_a_baseline(change: dict[str, Any]) -> None:
+    (field,) = change
     with pytest.raises(
         RequestError,
-        match=f"two different cases are both called {case().id} .*; move one of the tests",
+        match=f"two different cases are both called {case().id} .*: their "
+        f"{field.replace('_', ' ')} differ; select one of the tests with -k, or move one",
     ):
         check_distinct([case(), case(**change)])
 
