@@ -35,16 +35,30 @@ _FORM = (
 FlagValue = bool | int | float | str
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class TemplateFlags:
     """What messages are rendered with; without a flag as the template does by itself.
 
+    Flags are equal where templates see the same: true is not 1, though it is in Python.
+
     >>> parse_template_flags("enable_thinking=false").name
     'enable_thinking-false'
+    >>> template_flags({"x": True}) == template_flags({"x": 1})
+    False
     """
 
     values: tuple[tuple[str, FlagValue], ...]
     """By name, sorted."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, TemplateFlags) and self._written == other._written
+
+    def __hash__(self) -> int:
+        return hash(self._written)
+
+    @property
+    def _written(self) -> str:
+        return json.dumps(self.values)
 
     @property
     def variables(self) -> dict[str, FlagValue]:

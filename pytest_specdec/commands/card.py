@@ -68,13 +68,13 @@ def add(parser: argparse.ArgumentParser) -> None:
 def _add_rounds(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--k",
-        type=whole_number(1, MOST_K),
+        type=whole_number(1, MOST_K, example="4"),
         metavar="K",
         help=f"most tokens to draft in a round (default {_K}, or as many as the drafter makes)",
     )
     parser.add_argument(
         "--depth",
-        type=whole_number(0, MOST_DEPTH),
+        type=whole_number(0, MOST_DEPTH, example="1"),
         metavar="D",
         help="MTP layers per drafter pass (default 0, or all of them for the target's own)",
     )

@@ -79,7 +79,7 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--k",
-        type=whole_number(1, MOST_K),
+        type=whole_number(1, MOST_K, example="4"),
         metavar="K",
         help="draft tokens per round of the server (default: not known, and its counters are not "
         "checked)",

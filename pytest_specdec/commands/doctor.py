@@ -69,7 +69,7 @@ def _add_texts(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--k",
-        type=whole_number(1, MOST_K),
+        type=whole_number(1, MOST_K, example="4"),
         default=4,
         metavar="K",
         help="tokens to draft in a round (default %(default)s)",

@@ -40,14 +40,14 @@ def add(parser: argparse.ArgumentParser) -> None:
     add_prompts_option(parser)
     parser.add_argument(
         "--k",
-        type=whole_number(1, MOST_K),
+        type=whole_number(1, MOST_K, example="4"),
         default=4,
         metavar="K",
         help="draft tokens per round (default %(default)s)",
     )
     parser.add_argument(
         "--depth",
-        type=whole_number(0, MOST_DEPTH),
+        type=whole_number(0, MOST_DEPTH, example="1"),
         default=0,
         metavar="D",
         help="MTP layers per drafter pass (default %(default)s)",

@@ -71,14 +71,14 @@ def add_most_drafts_options(parser: argparse.ArgumentParser) -> None:
     """`--k`, the most that a policy may draft, and `--depth`."""
     parser.add_argument(
         "--k",
-        type=whole_number(1, MOST_K),
+        type=whole_number(1, MOST_K, example="4"),
         default=8,
         metavar="K",
         help="most tokens to draft in a round (default %(default)s)",
     )
     parser.add_argument(
         "--depth",
-        type=whole_number(0, MOST_DEPTH),
+        type=whole_number(0, MOST_DEPTH, example="1"),
         metavar="D",
         help="MTP layers per drafter pass (default 0, or 1 for the target's own)",
     )

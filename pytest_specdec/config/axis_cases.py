@@ -9,7 +9,7 @@ from ..cases.drafting import AS_TARGET, DraftSampling, drafting_of, effective
 from ..cases.sampling import Sampling
 from ..cases.template_flags import TemplateFlags
 from ..common.errors import RequestError
-from .axis_options import DRAFTING, TEMPLATE, values_of
+from .axis_options import DRAFTING, TARGET, TEMPLATE, values_of
 from .settings import Marker, Settings
 
 _RENDERING = ("replay", "decode")
@@ -50,11 +50,13 @@ def flags_of(settings: Settings, marker: Marker, engine: str) -> tuple[TemplateF
     return flags
 
 
-def target_names(targets: tuple[str, ...]) -> tuple[str, ...]:
-    """What tells targets apart in the names of cases: nothing for one, the folder's name for each
-    of several. Raises RequestError for two of one name.
+def target_names(settings: Settings, marker: Marker, targets: tuple[str, ...]) -> tuple[str, ...]:
+    """What tells targets apart in the names of cases: the folder's name where there are several, or
+    the marker, else the ini file, has a list, of one perhaps; otherwise nothing. So a case keeps
+    its name when the command line narrows a list. Raises RequestError for two of one name.
     """
-    if len(targets) == 1:
+    written = marker[TARGET] if marker[TARGET] is not None else settings.ini[TARGET]
+    if len(targets) == 1 and not isinstance(written, tuple):
         return ("",)
     names = tuple(Path(target).name for target in targets)
     if len({name.casefold() for name in names}) < len(names):

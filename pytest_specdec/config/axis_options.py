@@ -18,24 +18,24 @@ MOST_VALUES = 64
 
 
 def several(one: Callable[[object], Any], example: str) -> Parser[Any]:
-    """One value, or a tuple of several, each once; as text, separated by semicolons."""
+    """One value, or a tuple of those of a list, each once; as text, separated by semicolons."""
 
     def check(value: object) -> Any:
-        values = list(value) if isinstance(value, list | tuple) else [value]
-        if not 0 < len(values) <= MOST_VALUES:
-            raise ValueRefusedError(f"holds {len(values)} values; {example}")
-        checked = tuple(dict.fromkeys(map(one, values)))
-        return checked if len(checked) > 1 else checked[0]
+        if not isinstance(value, list | tuple):
+            return one(value)
+        if not 0 < len(value) <= MOST_VALUES:
+            raise ValueRefusedError(f"holds {len(value)} values; {example}")
+        return tuple(dict.fromkeys(map(one, value)))
 
     return Parser(
-        lambda text: check(text.split(";")),
+        lambda text: check(text.split(";") if ";" in text else text),
         check,
         lambda value: ";".join(map(str, values_of(value))),
     )
 
 
 def values_of(value: Any) -> tuple[Any, ...]:
-    """The values of an axis: those of a tuple, or the only one.
+    """The values of an axis: those of a tuple, or the value alone.
 
     >>> values_of("argmax"), values_of(("argmax", "unfiltered"))
     (('argmax',), ('argmax', 'unfiltered'))

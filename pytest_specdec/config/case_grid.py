@@ -133,9 +133,8 @@ def _texts(
 ) -> tuple[TextKey, ...]:
     """The texts of each target under each of the template's flags."""
     targets = _targets(settings, marker, test_folder)
-    pairs = itertools.product(
-        zip(targets, target_names(targets), strict=True), flags_of(settings, marker, engine)
-    )
+    names = target_names(settings, marker, targets)
+    pairs = itertools.product(zip(targets, names, strict=True), flags_of(settings, marker, engine))
     return tuple(
         TextKey(
             suite=suite_name(test_folder, settings.root),

@@ -25,7 +25,7 @@ class LengthChange:
     before: float
     now: float
     low: float
-    """Of the change, infinite where the interval is unknown."""
+    """Of the change, infinite where the interval is unknown, or holds all that is possible."""
     high: float
     prompts: int
     """Pairs, or prompts of both groups."""
@@ -38,6 +38,14 @@ class LengthChange:
     def moves(self) -> bool:
         """Whether the interval leaves out no change."""
         return self.low > 0 or self.high < 0
+
+    def within(self, most: int) -> LengthChange:
+        """The same, with no interval where that holds every change of at most `most` tokens: so
+        few prompts say nothing.
+        """
+        if self.low > -most or self.high < most:
+            return self
+        return dataclasses.replace(self, low=-math.inf, high=math.inf)
 
 
 def paired_change(before: Counts, now: Counts, comparisons: int) -> LengthChange:

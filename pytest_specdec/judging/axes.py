@@ -31,7 +31,7 @@ CONTEXT, CATEGORY = "context", "category"
 _SHORTEST = 128
 """Tokens of a prompt in the first bucket of contexts; each further one is twice as long."""
 _DEFAULTS = ("default", "as-target", "-")
-"""Values that say nothing is changed: the first of their axes, and not named otherwise."""
+"""Values that say nothing is changed, so that what is held fixed does not name them."""
 _FEWEST = 2
 """Prompts of a group that is compared."""
 
@@ -44,6 +44,8 @@ class MeasuredAxes(TypedDict):
     fixed: list[str]
     """All other settings but k."""
     k: int
+    place: int
+    """Among the session's cases, as they are written."""
     prompts: list[str]
     categories: list[str]
     contexts: list[int]
@@ -52,7 +54,7 @@ class MeasuredAxes(TypedDict):
     accepted: list[float]
 
 
-def measured_axes(run: Run, texts: Sequence[Text]) -> MeasuredAxes:
+def measured_axes(run: Run, texts: Sequence[Text], place: int) -> MeasuredAxes:
     """Of a measured case; `texts` are its first run's, none where their prompts are not known."""
     case, counts = run.case, run.measured.counts
     lengths = {text.key: text.prompt_length for text in texts}
@@ -60,6 +62,7 @@ def measured_axes(run: Run, texts: Sequence[Text]) -> MeasuredAxes:
         values={name: printable(value) for name, value in _values(case).items()},
         fixed=[printable(value) for value in _fixed(case)],
         k=case.k,
+        place=place,
         prompts=list(counts.prompts),
         categories=[printable(name) for name in counts.categories],
         contexts=[lengths[key] for key in counts.prompts]
@@ -122,6 +125,7 @@ def compare_axes(rows: Iterable[ReportRow], measured: Mapping[str, MeasuredAxes]
     for comparison in found:
         change = paired_change if comparison.paired else unpaired_change
         changed = change(comparison.before, comparison.now, numbers[comparison.axis])
+        changed = changed.within(comparison.k)
         by_id[comparison.row]["axes"].append(_row(comparison, changed))
 
 
@@ -141,8 +145,8 @@ def _between_cases(measured: Mapping[str, MeasuredAxes]) -> Iterator[_Comparison
 def _from_the_first(
     axis: str, k: int, by_value: Mapping[str, str], measured: Mapping[str, MeasuredAxes]
 ) -> Iterator[_Comparison]:
-    """Each value of an axis beside the first: the default, or the smallest."""
-    first, *others = sorted(by_value, key=_order)
+    """Each value of an axis beside the one that is written first."""
+    first, *others = sorted(by_value, key=lambda value: measured[by_value[value]]["place"])
     for value in others:
         sides = [measured[by_value[side]] for side in (first, value)]
         held = {name: shown for name, shown in sides[0]["values"].items() if name != axis}
@@ -157,10 +161,6 @@ def _from_the_first(
             now=_counts(sides[1]),
             paired=True,
         )
-
-
-def _order(value: str) -> tuple[bool, list[int | str]]:
-    return (value not in _DEFAULTS, natural_order(value))
 
 
 def _named(of: MeasuredAxes, held: Mapping[str, str]) -> str:

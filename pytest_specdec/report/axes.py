@@ -36,7 +36,7 @@ def table(rows: Iterable[AxisRow], say: Phrases) -> list[list[str]]:
             f"{say.number(row['before'], 3)} → {say.number(row['now'], 3)}",
             _change(row),
             f"{row['prompts']}{'' if row['paired'] else '*'}",
-            say("axes_moves" if row["moves"] else "axes_not_shown"),
+            say(_result(row)),
         ]
         for row in rows
     ]
@@ -85,6 +85,12 @@ def _cut(word: str, room: int) -> str:
         return word
     begin = (room - 1) // 3
     return f"{word[:begin]}…{word[begin + 1 - room :]}"
+
+
+def _result(row: AxisRow) -> str:
+    if row["interval"] == [None, None]:
+        return "axes_too_few"
+    return "axes_moves" if row["moves"] else "axes_not_shown"
 
 
 def _change(row: AxisRow) -> str:

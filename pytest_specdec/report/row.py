@@ -241,7 +241,9 @@ class AxisRow(TypedDict):
     change: Number
     """In tokens."""
     interval: list[Number]
-    """95 %, together with all others of the session's axis; None for an unbounded end."""
+    """95 %, together with all others of the session's axis; None for both ends where so few prompts
+    say nothing: the interval would hold every change that is possible.
+    """
     prompts: int
     """Pairs, or prompts of both groups."""
     paired: bool

@@ -22,6 +22,7 @@ from ..checkpoints.checkpoint import (
 )
 from ..checkpoints.drafter_folders import check_drafts
 from ..checkpoints.eagle3_checks import check_eagle3
+from ..checkpoints.template_variables import check_variables
 from ..checkpoints.tokenizer_files import check_chat_template
 from ..common.errors import EXTRAS, BaselineError, RequestError, naming_extras
 from ..config.dividing import RAY, SHARD
@@ -275,6 +276,7 @@ def _check_prompts(key: TextKey, cases: Collection[Case]) -> None:
     in_process = any(case.engine in _IN_PROCESS for case in cases)
     if target is not None and in_process and any(prompt.messages for prompt in prompts):
         check_chat_template(target.folder)
+        check_variables(target.folder, () if key.flags is None else tuple(key.flags.variables))
     drafters = dict.fromkeys(case.draft_model for case in cases)
     models = [target, *map(_local, drafters)]
     narrow = [

@@ -34,6 +34,12 @@ def test_text_and_dict_are_the_same_flags(text: str, values: dict[str, Any]) -> 
     assert parse_template_flags(text) == template_flags(values)
 
 
+def test_true_and_one_are_two_flags() -> None:
+    flags = [template_flags({"x": value}) for value in (True, 1, 1.0, "1")]
+    assert len(set(flags)) == len(flags)
+    assert dataclasses.replace(TEXTS, flags=flags[0]) != dataclasses.replace(TEXTS, flags=flags[1])
+
+
 def test_none_is_no_flag() -> None:
     assert parse_template_flags("none") == template_flags({})
     assert str(template_flags({})) == "none"

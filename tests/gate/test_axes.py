@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from pytest_specdec.acceptance.counts import Counts
-from pytest_specdec.gate.axes import paired_change, unpaired_change
+from pytest_specdec.gate.axes import LengthChange, paired_change, unpaired_change
 
 
 def counts(accepted: np.ndarray, rounds: float = 10.0, first: int = 0) -> Counts:
@@ -42,6 +42,15 @@ def test_groups_of_other_prompts_are_no_surer_than_welch() -> None:
     assert found.high >= welch.high
     reach = math.hypot(stats.sem(before / 10), stats.sem(now / 10)) * stats.t.ppf(0.975, 8)
     assert found.high - found.change == pytest.approx(reach)
+
+
+def test_an_interval_that_holds_all_that_is_possible_is_none() -> None:
+    wide = LengthChange(before=2.0, now=2.5, low=-4.0, high=5.0, prompts=4)
+    assert (wide.within(4).low, wide.within(4).high) == (-math.inf, math.inf)
+    assert wide.within(5) == wide
+    moved = LengthChange(before=1.0, now=3.0, low=0.5, high=9.0, prompts=4)
+    assert moved.within(4) == moved
+    assert moved.within(4).moves
 
 
 def test_one_prompt_or_no_round_moves_nothing() -> None:

@@ -70,10 +70,10 @@ def test_two_axes_have_a_case_for_each_pair_of_values(project) -> None:
     assert axes_in(project, "-n0", "--specdec-drafting=temperature=0.7") == expected[2:3]
 
 
-@pytest.mark.usefixtures("warm_processes")
-def test_workers_and_shards_compare_what_one_process_does(project) -> None:
+def test_workers_and_shards_compare_what_one_process_does(project, request) -> None:
     project.create()
     alone = axes_in(project, "-n0")
+    request.getfixturevalue("warm_processes")  # for workers, not for the trial of the template
     document = (project.pytester.path / "out.json").read_text()
     assert axes_in(project, "-n2") == alone
     rows = [json.loads(text)["cases"] for text in (document, _report(project))]
@@ -97,7 +97,7 @@ def _report(project) -> str:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--specdec-template=silent=true"], "*it reads no variable silent*"),
+        (["--specdec-template=silent=true"], "*reads no variable silent, *; it reads loud"),
         (["--specdec-template=chat_template=x"], "*'chat_template' cannot be a template's flag*"),
         (["--specdec-template=loud"], "*names no flags of a template; use NAME=VALUE*"),
         (["--specdec-drafting=argmax;sometimes"], "*drafts cannot be drawn by 'sometimes'*"),
@@ -109,6 +109,23 @@ def test_values_that_cannot_be_are_refused(project, arguments: list[str], messag
     assert any(
         line for line in (*result.outlines, *result.errlines) if fnmatchcase(line, message)
     ), result.stdout.str() + result.stderr.str()
+
+
+def test_an_unread_flag_is_one_message_before_any_test(project) -> None:
+    result = project.run("--specdec-template=silent=true", ok=False)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    said = result.stdout.str() + result.stderr.str()
+    assert said.count("reads no variable silent") == 1
+
+
+def test_a_list_that_the_command_line_narrows_keeps_its_baselines(project, tmp_path: Path) -> None:
+    other = add_noise(project.target, tmp_path / "noisy-target", 0.01)
+    project.write_test(TEST.replace("target={target!r}", f"target=[{{target!r}}, {str(other)!r}]"))
+    project.create()
+    names = {path.stem for path in (project.pytester.path / "baselines/letters").glob("*.json")}
+    assert len(names) == 16
+    for target in (project.target, other):
+        project.run(f"--specdec-target={target}", ok=True)
 
 
 def test_flags_on_prompts_without_messages_are_refused(project) -> None:
@@ -130,6 +147,8 @@ def test_several_targets_have_names_and_texts_of_their_own(project, tmp_path: Pa
         f"tiny-draft-k{k}-depth0-t1-target-{name}" for k in (2, 4) for name in names
     }
     assert axes_in(project, *options) == [("target", "chat-target", "noisy-target", 4)]
+    turned = f"--specdec-target={other};{project.target}"
+    assert axes_in(project, *options[:2], turned) == [("target", "noisy-target", "chat-target", 4)]
     twin = shutil.copytree(other, tmp_path / "twin" / "noisy-target")
     result = project.run(f"--specdec-target={other};{twin}", ok=False)
     assert "have one name, and would share a baseline" in result.stdout.str() + result.stderr.str()

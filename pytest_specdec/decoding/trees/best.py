@@ -14,7 +14,7 @@ from ...acceptance.trees.field import TreeField
 from ...acceptance.trees.shapes import best_shapes
 from ...cases.case import Sampling
 from ...cases.texts import Text
-from ...cases.tree import Children, StaticTree
+from ...cases.tree import MOST_NODES, MOST_WIDTH, Children, StaticTree
 from ...cases.tree_rules import checked_tree_rule
 from ...common.errors import MeasurementError, RequestError
 from ...speedup.cost_profile import CostProfile
@@ -79,7 +79,7 @@ def best_tree(
     costs
         A cost profile, or times of rounds with trees.
     nodes, max_depth, width
-        The most nodes, levels, and children of a node.
+        The most nodes, levels, and children of a node; at most 1,024 nodes and 64 children.
     children
         How children are drafted, see `StaticTree`.
     depth
@@ -95,7 +95,9 @@ def best_tree(
     Raises
     ------
     RequestError
-        For a pair that cannot be replayed. CostError for costs that lack times.
+        For a pair that cannot be replayed, or no or too many nodes.
+    CostError
+        For costs that lack times.
     MeasurementError
         For texts without room for a round.
 
@@ -110,8 +112,7 @@ def best_tree(
     >>> best.tree.speedup >= best.chain.speedup
     True
     """
-    if nodes < 1 or max_depth < 1 or width < 1:
-        raise RequestError("a tree has at least one node, level and child; ask for some")
+    _check_size(nodes, max_depth, width)
     if not texts:
         raise RequestError("there is no text to replay; pass at least one")
     rule = checked_tree_rule(None, StaticTree.chain(1, children), temperature)
@@ -156,6 +157,17 @@ def best_tree(
         chain=max(chains, key=lambda choice: choice.speedup),
         of_each_depth=tuple(chosen[level] for level in sorted(chosen)),
     )
+
+
+def _check_size(nodes: int, max_depth: int, width: int) -> None:
+    """Refuse trees without a node, or larger than any that is measured. Raises RequestError."""
+    if nodes < 1 or max_depth < 1 or width < 1:
+        raise RequestError("a tree has at least one node, level and child; ask for some")
+    if nodes > MOST_NODES or width > MOST_WIDTH:
+        raise RequestError(
+            f"a tree of {nodes} nodes with {width} children each is more than any engine drafts; "
+            f"ask for at most {MOST_NODES} nodes and {MOST_WIDTH} children"
+        )
 
 
 def _better(choice: TreeChoice, before: TreeChoice | None) -> bool:

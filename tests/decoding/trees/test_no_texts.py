@@ -1,4 +1,4 @@
-"""Trees have nothing to say without texts."""
+"""Trees have nothing to say without texts, and sizes that can be drafted."""
 
 from __future__ import annotations
 
@@ -27,3 +27,18 @@ COSTS = TreeCosts(target_ms=9.0, verify_ms=9.0, node_ms=0.1, level_ms=1.0)
 def test_no_text_is_refused(ask: Callable[[], Any]) -> None:
     with pytest.raises(RequestError, match="there is no text to replay; pass at least one"):
         ask()
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ({"nodes": 0}, "at least one node, level and child; ask for some"),
+        ({"nodes": 2000}, "a tree of 2000 nodes .* ask for at most 1024 nodes and 64 children"),
+        ({"width": 65}, "with 65 children each is more than any engine drafts; ask for at most"),
+    ],
+)
+def test_a_tree_of_no_size_is_refused_before_models_load(
+    sizes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(RequestError, match=message):
+        best_tree("no target", "no drafter", [], costs=COSTS, **sizes)
