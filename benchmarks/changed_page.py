@@ -30,9 +30,9 @@ TARGET = """
 ## The target changed
 
 The truth is the change over all prompts of the corpus generator, on texts of the old target that are sampled once. Each
-draw takes a sample of prompts and judges the change by it alone, at the level that one of 32 gates has. *coverage*: how
-often the 95 % interval of the sample holds the truth. *detectable*: the smallest drop that the sample would detect at 80 %
-power, whatever the margin.
+draw takes a sample of prompts, with replacement, and judges the change by it alone, at the level that one of 32 gates
+has. *coverage*: how often the 95 % interval of the sample holds the truth. *detectable*: the smallest drop that the sample
+would detect at 80 % power, whatever the margin.
 
 | change of the target | T | truth | prompts | draws | coverage | decided | pass | regressed | improved | detectable | effective contexts |
 |---|---|---|---|---|---|---|---|---|---|---|---|
@@ -150,9 +150,10 @@ def main() -> None:
         same = [row for row in targets if row["temperature"] == temperature]
         if draws := sum(row["draws"] for row in same):
             covered = sum(row["coverage"] * row["draws"] for row in same) / draws
+            undecided = sum(row["outcomes"].get("inconclusive", 0) for row in same) / draws
             print(
                 f"Over all {draws:,} draws at temperature {temperature} the coverage is "
-                f"{percent(covered, 1)}."
+                f"{percent(covered, 1)}, and {percent(1 - undecided, 1)} are decided."
             )
     real = [row for row in rows if "pair" in row]
     if real:
