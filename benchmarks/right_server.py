@@ -50,6 +50,7 @@ class RightServer:
         self._usage, self._logprobs, self._ids = rng.random(3) < (0.8, 0.7, 0.6)
         self._counts_end, self._keeps_stop, self._ties = rng.random(3) < (0.5, 0.3, 0.3)
         self._grammars, self._tools = rng.random(2) < (0.8, 0.8)
+        self._several = self._rng.random() < 0.8
         self._seed = seed
         self._texts: dict[str, tuple[list[bytes], bool, int]] = {}
 
@@ -88,6 +89,19 @@ class RightServer:
             finish = "stop"
             used += self._counts_end
         return self._answer(text, finish, used, stream)
+
+    def choices(
+        self,
+        prompt: Prompt,
+        limit: int,
+        count: int,
+        *,
+        temperature: float = 0.0,
+        stream: bool = False,
+    ) -> dict[int, ServedText]:
+        """Several choices; some servers give one alone."""
+        given = count if self._several else 1
+        return {index: self.greedy(prompt, limit, stream=stream) for index in range(given)}
 
     def greedy_ids(self, prompt: Prompt, limit: int, *, stop_ids: Sequence[int] = ()) -> ServedText:
         tokens, ends = self._tokens(prompt)

@@ -87,10 +87,23 @@ def batches(subject: OutputSubject) -> OutputResult:
 
 
 def streams(subject: OutputSubject) -> OutputResult:
-    """A streamed text is the text."""
+    """A streamed text is the text, and so is each of several choices."""
+    from .choices import COUNT, check_choices
     from .streams import check_streams
 
-    return check_streams(subject.needs_server(), subject.prompts, subject.new_tokens)
+    server = subject.needs_server()
+    found = check_streams(server, subject.prompts, subject.new_tokens)
+    if found.outcome is not CheckOutcome.OK:
+        return found
+    several = check_choices(server, subject.prompts, subject.new_tokens)
+    if several.fault is not None:
+        return failed("streams", several.fault, several.lines)
+    words = (
+        f"several choices are not judged: {several.doubt}"
+        if several.doubt
+        else f"{COUNT} choices at once are the same texts in {several.streams} streams"
+    )
+    return passed("streams", f"{found.words}; {words}")
 
 
 def tool_calls(subject: OutputSubject) -> OutputResult:

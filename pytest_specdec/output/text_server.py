@@ -40,6 +40,7 @@ class _Message(msgspec.Struct, frozen=True):
 
 
 class _Part(msgspec.Struct, frozen=True):
+    index: int = 0
     text: str | None = None
     message: _Message | None = None
     delta: _Message | None = None
@@ -129,6 +130,33 @@ class TextServer:
             return self._answer("/v1/chat/completions", chat, stream)
         return self._answer("/v1/completions", body | {"prompt": prompt.text}, stream)
 
+    def choices(
+        self,
+        prompt: Prompt,
+        limit: int,
+        count: int,
+        *,
+        temperature: float = 0.0,
+        stream: bool = False,
+    ) -> dict[int, ServedText]:
+        """Several texts after a prompt in one answer (`n`), by their index; each without a number
+        of tokens, which servers count together.
+
+        Example: `server.choices(prompt, 32, 2, stream=True)[1].text`.
+        """
+        body = self._body(limit) | {"n": count, "temperature": temperature}
+        path = "/v1/chat/completions" if prompt.text is None else "/v1/completions"
+        asked = {"messages": prompt.chat()} if prompt.text is None else {"prompt": prompt.text}
+        if stream:
+            events = self._client.post_events(path, body | asked | {"stream": True}, _Answer)
+            return {index: known.text() for index, known in _by_index(events).items()}
+        answer = self._client.post_json(path, body | asked, _Answer)
+        if len({part.index for part in answer.choices}) != len(answer.choices):
+            raise MeasurementError(
+                f"{self.url}{path} answers with several choices of one index; number them"
+            )
+        return {part.index: _text_of(part, None) for part in answer.choices}
+
     def greedy_ids(self, prompt: Prompt, limit: int, *, stop_ids: Sequence[int] = ()) -> ServedText:
         """The same with its token ids, where the server returns them, up to the first stop token.
 
@@ -217,12 +245,17 @@ def _whole(answer: _Answer, where: str) -> ServedText:
             f"{where} answers with {len(answer.choices)} choices where one was asked for; look "
             "into its log"
         )
-    part = answer.choices[0]
+    tokens = None if answer.usage is None else answer.usage.completion_tokens
+    return _text_of(answer.choices[0], tokens)
+
+
+def _text_of(part: _Part, tokens: int | None) -> ServedText:
+    """A choice that came whole."""
     message = part.message or _Message(content=part.text)
     return ServedText(
         text=message.content or "",
         finish=part.finish_reason,
-        tokens=None if answer.usage is None else answer.usage.completion_tokens,
+        tokens=tokens,
         ids=_ids(part),
         rows=_rows(part.logprobs, message.content or ""),
         calls=tuple(
@@ -232,35 +265,60 @@ def _whole(answer: _Answer, where: str) -> ServedText:
     )
 
 
-def _joined(events: Sequence[_Answer], where: str) -> ServedText:
-    """One answer out of its events, put together as every client does."""
-    pieces: list[str] = []
-    calls: dict[int, ToolCall] = {}
-    finish, tokens = None, None
+@dataclasses.dataclass(kw_only=True)
+class _Stream:
+    """What the events of a stream have said of one choice."""
+
+    pieces: list[str] = dataclasses.field(default_factory=list)
+    calls: dict[int, ToolCall] = dataclasses.field(default_factory=dict)
+    finish: str | None = None
+
+    def add(self, part: _Part) -> None:
+        self.finish = part.finish_reason or self.finish
+        delta = part.delta or _Message(content=part.text)
+        if delta.content:
+            self.pieces.append(delta.content)
+        for call in delta.tool_calls or ():
+            before = self.calls.get(call.index, ToolCall(name="", arguments=""))
+            self.calls[call.index] = ToolCall(
+                name=before.name + (call.function.name or ""),
+                arguments=before.arguments + (call.function.arguments or ""),
+            )
+
+    def text(self, tokens: int | None = None) -> ServedText:
+        return ServedText(
+            text="".join(self.pieces),
+            finish=self.finish,
+            tokens=tokens,
+            pieces=tuple(self.pieces),
+            calls=tuple(self.calls[index] for index in sorted(self.calls)),
+        )
+
+
+def _by_index(events: Sequence[_Answer]) -> dict[int, _Stream]:
+    """The choices out of a stream's events, put together as every client does."""
+    streams: dict[int, _Stream] = {}
     for event in events:
-        tokens = event.usage.completion_tokens if event.usage else tokens
         for part in event.choices:
-            finish = part.finish_reason or finish
-            delta = part.delta or _Message(content=part.text)
-            if delta.content:
-                pieces.append(delta.content)
-            for call in delta.tool_calls or ():
-                before = calls.get(call.index, ToolCall(name="", arguments=""))
-                calls[call.index] = ToolCall(
-                    name=before.name + (call.function.name or ""),
-                    arguments=before.arguments + (call.function.arguments or ""),
-                )
-    if finish is None:
+            streams.setdefault(part.index, _Stream()).add(part)
+    return streams
+
+
+def _joined(events: Sequence[_Answer], where: str) -> ServedText:
+    """One answer out of its events."""
+    streams = _by_index(events)
+    if len(streams) > 1:
+        raise MeasurementError(
+            f"{where}: the stream has choices {', '.join(map(str, sorted(streams)))} where one was "
+            "asked for; look into the server's log"
+        )
+    (stream,) = streams.values() or (_Stream(),)
+    if stream.finish is None:
         raise MeasurementError(
             f"{where}: the stream ends without a finish_reason; look into the server's log"
         )
-    return ServedText(
-        text="".join(pieces),
-        finish=finish,
-        tokens=tokens,
-        pieces=tuple(pieces),
-        calls=tuple(calls[index] for index in sorted(calls)),
-    )
+    counted = [event.usage.completion_tokens for event in events if event.usage]
+    return stream.text(counted[-1] if counted else None)
 
 
 def _rows(logprobs: Mapping[str, Any] | None, text: str) -> tuple[ServedToken, ...] | None:

@@ -7,8 +7,10 @@ tokens. Rounds emit one to four tokens, and everything that a server does with a
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
+from codecs import getincrementaldecoder
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -37,6 +39,10 @@ DEFECTS = {
     "a stop token inside a round is missed": "endings",
     "pieces are decoded alone": "streams",
     "the first token of a round is streamed": "streams",
+    "choices have one index": "streams",
+    "choices share the bytes of a character": "streams",
+    "a choice ends without a reason": "streams",
+    "a choice's rounds go to its neighbour": "streams",
     "a round's first token goes into a tool call": "tool calls",
     "another token in a batch of four": "batches",
     "rows end with the first of a batch": "batches",
@@ -77,6 +83,8 @@ class ToySpeculation:
             choice = {"text": "a", "finish_reason": "length", "logprobs": {"top_logprobs": top}}
             return Answer(json.dumps({"choices": [choice]}))
         rounds, finish, tokens = self._decoded(body, self._together())
+        if body.get("n", 1) > 1:
+            return self._several(body["n"], rounds, finish, stream=body.get("stream", False))
         if not body.get("stream"):
             text = b"".join(token for emitted in rounds for token in emitted)
             choice: dict[str, Any] = {
@@ -166,6 +174,32 @@ class ToySpeculation:
                 yield whole
         if waiting:
             yield waiting.decode(errors="replace")
+
+    def _several(
+        self, count: int, rounds: list[list[bytes]], finish: str, *, stream: bool
+    ) -> Answer:
+        """Choices of one request; those of a stream take turns, a round each."""
+        whole = b"".join(token for emitted in rounds for token in emitted).decode(errors="replace")
+        if not stream:
+            choices = [
+                {"index": index, "text": whole, "finish_reason": finish} for index in range(count)
+            ]
+            return Answer(json.dumps({"choices": choices}))
+        decoders = [getincrementaldecoder("utf-8")("replace") for _ in range(count)]
+        if self._defect == "choices share the bytes of a character":
+            decoders = [decoders[0]] * count
+        events = list[dict[str, Any]]()
+        for number, (emitted, index) in enumerate(itertools.product([*rounds, None], range(count))):
+            given = 0 if self._defect == "choices have one index" else index
+            if self._defect == "a choice's rounds go to its neighbour" and number % 7 == 0:
+                given = (index + 1) % count
+            if emitted is not None:
+                piece = decoders[index].decode(b"".join(emitted))
+                events.append({"choices": [{"index": given, "text": piece}]})
+            elif self._defect != "a choice ends without a reason" or index != 1:
+                end = {"index": given, "text": "", "finish_reason": finish}
+                events.append({"choices": [end]})
+        return Answer(streamed(events))
 
     def _call(self, body: dict[str, Any]) -> Answer:
         place = body["messages"][0]["content"].split(" in ")[1].split(" for ")[0]
