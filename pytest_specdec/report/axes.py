@@ -36,7 +36,7 @@ def table(rows: Iterable[AxisRow], say: Phrases) -> list[list[str]]:
             f"{say.number(row['before'], 3)} → {say.number(row['now'], 3)}",
             _change(row),
             f"{row['prompts']}{'' if row['paired'] else '*'}",
-            say(_result(row)),
+            _result(row, say),
         ]
         for row in rows
     ]
@@ -87,10 +87,10 @@ def _cut(word: str, room: int) -> str:
     return f"{word[:begin]}…{word[begin + 1 - room :]}"
 
 
-def _result(row: AxisRow) -> str:
+def _result(row: AxisRow, say: Phrases) -> str:
     if row["interval"] == [None, None]:
-        return "axes_too_few"
-    return "axes_moves" if row["moves"] else "axes_not_shown"
+        return say("axes_too_few")
+    return say("axes_moves" if row["moves"] else "axes_not_shown")
 
 
 def _change(row: AxisRow) -> str:

@@ -86,7 +86,7 @@ def test_groups_of_two_prompts_that_say_nothing_have_no_interval() -> None:
     assert axis["interval"] == [None, None]
     assert not axis["moves"]
     words = table([axis], Phrases("en"))[0]
-    assert words[-3:] == ["+1.100 ± ?", "4*", "too few prompts"]
+    assert words[-3:] == ["+1.100 ± ?", "4*", "too few"]
 
 
 def test_values_are_paired_by_prompt() -> None:

@@ -48,7 +48,7 @@ def test_lines_say_from_where_to_where_and_whether_it_moves() -> None:
         ["as-target", "argmax", "2.367", "→", "1.409", "-0.958", "±", "0.218", "16", "moves"]
     )
     (line,) = [line for line in lines if "json" in line]
-    assert line.split()[-5:] == ["±", "?", "16*", "not", "shown"]
+    assert line.split()[-5:] == ["±", "?", "16*", "too", "few"]
     assert "  drafting of text: target, draft, T 1, k 4" in lines
     assert max(map(len, lines)) <= 80
 

@@ -22,7 +22,7 @@ from pytest_specdec.report.words import Phrases, phrases_of
 FOLDER = Path(report.__file__).parent
 
 
-AXES = [axis(), CATEGORY]
+AXES = [axis(), axis(moves=False), CATEGORY]
 CHECKS = [{"name": "oracle", "passes": passes, "message": "said"} for passes in (True, False)]
 
 
