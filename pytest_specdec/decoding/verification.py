@@ -74,9 +74,10 @@ def block(
     with r the mass of max(w_i p - q, 0) after it; that is w_k after the last draft.
     """
     p, q = _of(target, tokens), _of(draft, tokens)
+    drafted = q > 0
+    ratios = torch.where(drafted, p / q, 0.0)
     weights = [torch.ones_like(p[:, 0])]
-    for step in range(tokens.shape[1]):
-        ratio = torch.where(q[:, step] > 0, p[:, step] / q[:, step], 0.0)
+    for ratio in ratios.unbind(1):
         weights.append((weights[-1] * ratio).clamp(max=1.0))
     weight = torch.stack(weights, 1)
     residual = (weight[..., None] * target - draft).clamp(min=0)
@@ -84,7 +85,7 @@ def block(
     chance = mass / (mass + 1 - weight).clamp(min=torch.finfo(mass.dtype).tiny)
     coins = torch.rand(p.shape, generator=generator, device=p.device)
     steps = torch.arange(1, p.shape[1] + 1, device=p.device)
-    accepted = torch.where((coins < chance[:, 1:]) & (q > 0), steps, 0).amax(1)
+    accepted = torch.where((coins < chance[:, 1:]) & drafted, steps, 0).amax(1)
     kept = weight.gather(1, accepted[:, None])
     return accepted, _draw_residual(kept * _at(target, accepted), _at(draft, accepted), generator)
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from .lazy_token import Cell, token
+from .monotone import Monotone
 from .paths import NotEnumerableError, Paths
 from .symbols import SymbolicDraw, SymbolicValue
 
@@ -39,12 +40,13 @@ class SymbolicDraws:
 
     def __init__(self, paths: Paths) -> None:
         self.paths = paths
+        self._uniform, self._clock = Monotone.draw(clock=False), Monotone.draw(clock=True)
 
     def uniform(self, what: str) -> Cell:
-        return SymbolicValue.of(SymbolicDraw(self.paths, what))
+        return SymbolicValue(SymbolicDraw(self.paths, what), self._uniform)
 
     def exponential(self, what: str) -> Cell:
-        return SymbolicValue.of(SymbolicDraw(self.paths, what, clock=True))
+        return SymbolicValue(SymbolicDraw(self.paths, what, clock=True), self._clock)
 
     def categorical(self, weights: Sequence[float], what: str) -> Cell:
         return token(self.paths, weights)

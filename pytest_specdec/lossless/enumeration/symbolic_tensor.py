@@ -92,14 +92,16 @@ class SymbolPool:
 
     def value_in(self, tree: Any) -> SymbolicValue | None:
         """Some continuous draw among arguments."""
-        if isinstance(tree, SymbolicValue):
+        if type(tree) is SymbolicValue:
             return tree
         if isinstance(tree, SymbolicTensor):
-            return next((cell for cell in self.of(tree) if isinstance(cell, SymbolicValue)), None)
-        if isinstance(tree, tuple | list):
-            return next(
-                (draw for branch in tree if (draw := self.value_in(branch)) is not None), None
-            )
+            for cell in self.of(tree):
+                if type(cell) is SymbolicValue:
+                    return cell
+        elif isinstance(tree, tuple | list):
+            for branch in tree:
+                if (draw := self.value_in(branch)) is not None:
+                    return draw
         return None
 
     def decided(self, tree: Any) -> Any:

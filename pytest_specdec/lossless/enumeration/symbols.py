@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Callable, Sequence
+from collections.abc import Hashable, Sequence
 from typing import NoReturn, TypeGuard
 
+from .monotone import Function, Monotone, exp, expm1, log, log1p
 from .paths import NotEnumerableError, Paths
-
-Function = Callable[[float], float]
 
 ADVICE = (
     "rewrite that step with comparisons, multinomial or an exponential race, "
@@ -63,9 +62,6 @@ class SymbolicDraw:
         self.low = bound
         return False
 
-    def quantile(self, share: float) -> float:
-        return -math.log1p(-share) if self.clock else share
-
     @property
     def narrowed(self) -> bool:
         return self.low > 0.0 or self.high < (math.inf if self.clock else 1.0)
@@ -76,23 +72,14 @@ class SymbolicValue:
     returns a SymbolicValue.
     """
 
-    __slots__ = ("atom", "beaten", "forward", "inverse", "out", "rising")
+    __slots__ = ("atom", "beaten", "function", "out")
 
-    def __init__(
-        self, atom: SymbolicDraw, forward: Function, inverse: Function, rising: bool
-    ) -> None:
-        """`inverse` must be defined everywhere: beyond the function's range it returns an infinity
-        that orders rightly.
-        """
-        self.atom, self.forward, self.inverse, self.rising = atom, forward, inverse, rising
-        self.beaten: list[SymbolicValue] = []
+    def __init__(self, atom: SymbolicDraw, function: Monotone) -> None:
+        self.atom, self.function = atom, function
+        self.beaten: tuple[SymbolicValue, ...] = ()
         """Values that this one won against in races of two."""
         self.out = False
         """Whether it lost such a race."""
-
-    @classmethod
-    def of(cls, atom: SymbolicDraw) -> SymbolicValue:
-        return cls(atom, _same, _same, True)
 
     @classmethod
     def __torch_function__(
@@ -101,87 +88,85 @@ class SymbolicValue:
         """Marks symbols for torch; the mode of torch_draws answers before this is ever called."""
         raise NotEnumerableError(f"a random number was kept beyond the call that drew it; {ADVICE}")
 
-    def range(self) -> tuple[float, float]:
-        start = 0.0, (math.inf if self.atom.clock else 1.0)
-        ends = [self.forward(end) for end in start]
-        return min(ends), max(ends)
-
     def less(self, bound: float) -> bool:
         """Whether the value lies below a number; False for NaN, as for any float."""
         if bound != bound:
             return False
-        return self.atom.below(self.inverse(bound)) is self.rising
+        return self.atom.below(self.function.inverse(bound)) is self.function.rising
 
     def more(self, bound: float) -> bool:
         return bound == bound and not self.less(bound)
 
     def log_below(self, bound: float) -> float:
         """log P(value <= bound), and that all values it has beaten are."""
-        at = self.inverse(bound)
-        if self.atom.clock:
-            at = max(at, 0.0)
-            log_probability = _log(-math.expm1(-at)) if self.rising else -at
-        else:
-            at = min(max(at, 0.0), 1.0)
-            log_probability = _log(at) if self.rising else _log1p(-at)
-        return log_probability + sum(other.log_below(bound) for other in self.beaten)
+        log_probability = self.function.log_below(bound)
+        for other in self.beaten:
+            log_probability += other.log_below(bound)
+        return log_probability
 
     def negative(self) -> SymbolicValue:
-        return self._then(_negative, _negative, False)
+        return SymbolicValue(self.atom, self.function.negative())
 
     def scaled(self, factor: float) -> SymbolicValue | float:
         if factor == 0 or not math.isfinite(factor):
-            return factor * max(self.range(), key=abs) if factor != 0 else 0.0
-        return self._then(lambda x: x * factor, lambda y: y / factor, factor > 0)
+            return factor * max(self.function.range, key=abs) if factor != 0 else 0.0
+        return SymbolicValue(self.atom, self.function.scaled(factor))
 
     def shifted(self, term: float) -> SymbolicValue | float:
-        return (
-            self._then(lambda x: x + term, lambda y: y - term, True)
-            if math.isfinite(term)
-            else term
-        )
+        if not math.isfinite(term):
+            return term
+        return SymbolicValue(self.atom, self.function.shifted(term))
 
     def reciprocal(self) -> SymbolicValue:
-        low, high = self.range()
+        low, high = self.function.range
         if low >= 0:
             return self._then(
-                lambda x: 1 / x if x else math.inf, lambda y: 1 / y if y > 0 else math.inf, False
+                "reciprocal",
+                lambda x: 1 / x if x else math.inf,
+                lambda y: 1 / y if y > 0 else math.inf,
+                False,
             )
         if high <= 0:
             return self._then(
-                lambda x: 1 / x if x else -math.inf, lambda y: 1 / y if y < 0 else -math.inf, False
+                "reciprocal",
+                lambda x: 1 / x if x else -math.inf,
+                lambda y: 1 / y if y < 0 else -math.inf,
+                False,
             )
         self.refuse("a division by it where it may have either sign")
 
     def power(self, exponent: float) -> SymbolicValue:
-        if self.range()[0] < 0 or exponent == 0 or not math.isfinite(exponent):
+        if self.function.range[0] < 0 or exponent == 0 or not math.isfinite(exponent):
             self.refuse("this power of it")
         if exponent < 0:
             return self.reciprocal().power(-exponent)
         return self._then(
-            lambda x: x**exponent, lambda y: y ** (1 / exponent) if y > 0 else -math.inf, True
+            ("power", exponent),
+            lambda x: x**exponent,
+            lambda y: y ** (1 / exponent) if y > 0 else -math.inf,
+            True,
         )
 
     def log(self) -> SymbolicValue:
         self._above(0.0, "a logarithm")
-        return self._then(_log, _exp, True)
+        return self._then("log", log, exp, True)
 
     def log1p(self) -> SymbolicValue:
         self._above(-1.0, "log1p()")
-        return self._then(_log1p, _expm1, True)
+        return self._then("log1p", log1p, expm1, True)
 
     def _above(self, bound: float, use: str) -> None:
         """Guards such as the one in log(u + 1e-10) leave a little probability below the bound,
         which does not count.
         """
-        if self.range()[0] < bound and math.exp(self.log_below(bound)) > _CLIPPED:
+        if self.function.range[0] < bound and math.exp(self.log_below(bound)) > _CLIPPED:
             self.refuse(f"{use} where it may be below {bound:g}")
 
     def exp(self) -> SymbolicValue:
-        return self._then(_exp, _log, True)
+        return self._then("exp", exp, log, True)
 
     def expm1(self) -> SymbolicValue:
-        return self._then(_expm1, _log1p, True)
+        return self._then("expm1", expm1, log1p, True)
 
     def sqrt(self) -> SymbolicValue:
         return self.power(0.5)
@@ -199,16 +184,10 @@ class SymbolicValue:
             f"{self.atom.what} goes into {use}, which cannot be enumerated; {ADVICE}"
         )
 
-    def _then(self, forward: Function, inverse: Function, rising: bool) -> SymbolicValue:
-        first, back = self.forward, self.inverse
-        if first is _same:
-            return SymbolicValue(self.atom, forward, inverse, rising)
-        return SymbolicValue(
-            self.atom,
-            lambda x: forward(first(x)),
-            lambda y: back(inverse(y)),
-            rising is self.rising,
-        )
+    def _then(
+        self, step: Hashable, forward: Function, inverse: Function, rising: bool
+    ) -> SymbolicValue:
+        return SymbolicValue(self.atom, self.function.then(step, forward, inverse, rising))
 
     def _sum(self, other: object) -> SymbolicValue | float:
         return self.shifted(float(other)) if _number(other) else self._unknown(other, "a sum")
@@ -303,7 +282,7 @@ def winner(values: Sequence[SymbolicValue]) -> SymbolicValue:
     weights = hazards([first, second])
     mine = weights[0] / math.fsum(weights)
     won, lost = (second, first) if first.atom.paths.choose((mine, 1 - mine)) else (first, second)
-    won.beaten.append(lost)
+    won.beaten = (*won.beaten, lost)
     lost.out = True
     for value in values:
         value.atom.used = "a comparison with another draw"
@@ -325,8 +304,18 @@ def hazards(values: Sequence[SymbolicValue]) -> list[float]:
             value.refuse("an arg-max after it was compared")
     if len({id(value.atom) for value in values}) < len(values):
         values[0].refuse("an arg-max of several functions of one draw")
-    fastest = max(values, key=lambda value: value.forward(value.atom.quantile(0.5)))
-    times = [fastest.forward(fastest.atom.quantile(share)) for share in (0.5, 0.3, 0.7)]
+    race = tuple(value.function for value in values)
+    if any(value.beaten for value in values):
+        return _proportional(values)
+    known = race[0].hazards.get(race)
+    if known is None:
+        known = race[0].hazards[race] = _proportional(values)
+    return known
+
+
+def _proportional(values: Sequence[SymbolicValue]) -> list[float]:
+    fastest = max((value.function for value in values), key=lambda function: function.at(0.5))
+    times = [fastest.at(share) for share in (0.5, 0.3, 0.7)]
     middle, *others = [[-value.log_below(time) for value in values] for time in times]
     total = math.fsum(middle)
     for row in others:
@@ -339,29 +328,5 @@ def hazards(values: Sequence[SymbolicValue]) -> list[float]:
     return middle
 
 
-def _same(x: float) -> float:
-    return x
-
-
-def _negative(x: float) -> float:
-    return -x
-
-
-def _log(x: float) -> float:
-    return math.log(x) if x > 0 else -math.inf
-
-
-def _log1p(x: float) -> float:
-    return math.log1p(x) if x > -1 else -math.inf
-
-
-def _exp(x: float) -> float:
-    return math.exp(x) if x < 700 else math.inf
-
-
-def _expm1(x: float) -> float:
-    return math.expm1(x) if x < 700 else math.inf
-
-
 def _number(other: object) -> TypeGuard[numbers.Real]:
-    return isinstance(other, numbers.Real)
+    return type(other) is float or isinstance(other, numbers.Real)

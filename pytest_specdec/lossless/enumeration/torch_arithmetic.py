@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from .lazy_token import race
+from .monotone import Monotone
 from .symbolic_tensor import SymbolicTensor, SymbolPool
 from .symbols import SymbolicValue
 
@@ -64,7 +65,8 @@ def continuous(
     if name == "searchsorted":
         return _searched(pool, *args)
     if name in _UNARY and not kwargs:
-        cells, shape, device = pool.elementwise(lambda cell: _unary(name, cell), args[0])
+        cells, shape, device = pool.elementwise(_itself, args[0])
+        cells = _unary(name, cells)
     elif name in ("clamp", "clip", "clamp_min", "clamp_max"):
         low, high = _bounds(name, *args[1:], **kwargs)
         cells, shape, device = pool.elementwise(lambda cell: _clamped(cell, low, high), args[0])
@@ -91,16 +93,30 @@ def _float(args: tuple[Any, ...]) -> torch.dtype:
     )
 
 
-def _unary(name: str, cell: Any) -> Any:
-    return (
-        _UNARY[name](cell)
-        if isinstance(cell, SymbolicValue)
-        else getattr(torch, name)(torch.tensor(float(cell))).item()
-    )
+def _itself(cell: Any) -> Any:
+    return cell
+
+
+def _unary(name: str, cells: list[Any]) -> list[Any]:
+    """Cells that are the same function of their draws become the same function again."""
+    operation = _UNARY[name]
+    known: dict[Monotone, Monotone] = {}
+    results: list[Any] = []
+    for cell in cells:
+        if not isinstance(cell, SymbolicValue):
+            results.append(getattr(torch, name)(torch.tensor(float(cell))).item())
+        elif cell.beaten:
+            results.append(operation(cell))
+        else:
+            function = known.get(cell.function)
+            if function is None:
+                function = known[cell.function] = operation(cell).function
+            results.append(SymbolicValue(cell.atom, function))
+    return results
 
 
 def _arithmetic(name: str, left: Any, right: Any) -> Any:
-    if isinstance(left, SymbolicValue) or isinstance(right, SymbolicValue):
+    if type(left) is SymbolicValue or type(right) is SymbolicValue:
         return ARITHMETIC[name](left, right)
     with np.errstate(all="ignore"):
         return float(ARITHMETIC[name](np.float64(float(left)), np.float64(float(right))))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -176,6 +177,7 @@ def _only(tensor: Any) -> int:
     return int(tensor.codes.item())
 
 
+@functools.cache
 def _named(func: Any) -> tuple[str, bool, bool]:
     """The plain name of a function, whether it writes in place, whether its operands are swapped
     (as in `__rsub__`).

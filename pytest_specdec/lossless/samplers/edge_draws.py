@@ -16,7 +16,7 @@ from ...common.errors import SpecdecError
 from ..enumeration.draw_sources import ForcedDraws
 from .exact import RoundInput, intercepted
 from .prefix_tree import Prefix
-from .sampler import ContractError, Sampler, check_emitted
+from .sampler import ContractError, Inputs, Sampler, check_emitted
 
 TOP = 1 - 2**-53
 """Rounded down to the largest number below 1 of the type that is drawn."""
@@ -32,20 +32,19 @@ def check_boundary(sampler: Sampler, given: RoundInput) -> None:
     source, cases = ForcedDraws(), itertools.product(_tried(sampler, given), ENDS.items())
     with intercepted(source, sampler) as (generator, torchs):
         for drafts, (name, end) in cases:
+            inputs = given.inputs(sampler, drafts)
             for at in range(MOST_DRAWS):
                 source.restart(at, end)
                 torchs.restart()
                 it = f"with uniform {at + 1} {name} it"
-                _check_possible(_emitted(sampler, given, drafts, generator, it), drafts, given, it)
+                _check_possible(_emitted(sampler, inputs, generator, it), drafts, given, it)
                 if at + 1 >= source.drawn:
                     break
 
 
-def _emitted(
-    sampler: Sampler, given: RoundInput, drafts: Prefix | None, generator: Any, it: str
-) -> list[int]:
+def _emitted(sampler: Sampler, inputs: Inputs, generator: Any, it: str) -> list[int]:
     try:
-        return [int(token) for token in sampler.call(given.inputs(sampler, drafts), generator)]
+        return [int(token) for token in sampler.call(sampler.copies(inputs), generator)]
     except SpecdecError:
         raise
     except Exception as crash:

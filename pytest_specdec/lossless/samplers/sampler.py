@@ -114,6 +114,10 @@ class Sampler:
         }
         return tuple(self._array(given[name], name) for name in self.names)
 
+    def copies(self, inputs: Inputs) -> Inputs:
+        """The same arguments once more, for a sampler that may write to them."""
+        return tuple(array.copy() if self.numpy else array.clone() for array in inputs)
+
     def _array(self, numbers: Any, name: str) -> Any:
         whole = name in ("draft_tokens", COUNTS)
         if self.numpy:
