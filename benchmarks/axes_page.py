@@ -5,11 +5,13 @@
     python benchmarks/axes_page.py variants   # int8, int4, and a LoRA adapter trained in 12 steps
     python benchmarks/axes_page.py serving    # template, draft sampling, temperature, drafter
     python benchmarks/axes_page.py targets    # quantised targets, adapters on target and drafter
-    python benchmarks/axes_page.py context    # prompts without and with 1,000 letters of a manual before them
+    python benchmarks/axes_page.py quantised  # targets as torchao and bitsandbytes store them
+    python benchmarks/axes_page.py context    # questions alone and after 400 to 2,000 tokens of a manual
+    python benchmarks/axes_page.py reasoning  # a template with and without enable_thinking
 
 in a few minutes each on one core, and `python benchmarks/axes_page.py page` writes their tables into
-the page. `variants` needs peft, which trains the adapter. Models and reports lie in
-suites/smollm2/models/axes, which git ignores.
+the page. `variants` needs peft, which trains the adapter, and `quantised` torchao and bitsandbytes.
+Models and reports lie in suites/smollm2/models/axes, which git ignores.
 """
 
 from __future__ import annotations
@@ -30,8 +32,11 @@ ROOT = Path(__file__).parent.parent
 MODELS = ROOT / "suites" / "smollm2" / "models"
 WORK = MODELS / "axes"
 PAGE = ROOT / "docs" / "axes.md"
-PROMPTS = {"serving": 24, "targets": 12, "context": 12}
-NEW_TOKENS = {"serving": 40, "targets": 24, "context": 24}
+PROMPTS = {"serving": 24, "targets": 12, "quantised": 24, "context": 32, "reasoning": 24}
+NEW_TOKENS = {"serving": 40, "targets": 24, "quantised": 32, "context": 32, "reasoning": 40}
+LENGTHS = (0, 400, 1000, 2000)
+"""Tokens of a manual before a question."""
+THINKING = Path(__file__).parent / "thinking_template.jinja"
 K = 4
 STEPS, RANK, LAYERS = 12, 8, 20
 
@@ -60,9 +65,18 @@ SUITES = {
         "both": 'target=[MODELS + "target", MODELS + "axes/target-lora"], '
         'drafter=MODELS + "axes/exit-20-lora"',
     },
+    "quantised": {
+        "stored": 'target=[MODELS + "target", MODELS + "axes/target-torchao-int8", '
+        'MODELS + "axes/target-bnb-int8", MODELS + "axes/target-bnb-nf4"], '
+        'drafter=MODELS + "eagle3"',
+    },
     "context": {
-        "model": 'target=MODELS + "target", drafter=MODELS + "exit-20"',
+        "head": 'target=MODELS + "target", drafter=MODELS + "eagle3"',
         "lookup": 'target=MODELS + "target", drafter="prompt-lookup"',
+    },
+    "reasoning": {
+        "thinking": 'target=MODELS + "axes/target-thinking", drafter=MODELS + "eagle3", '
+        'template=[{"enable_thinking": False}, {"enable_thinking": True}]',
     },
 }
 
@@ -119,8 +133,59 @@ def train(folder: Path) -> None:
     model.save_pretrained(folder, safe_serialization=True)
 
 
+def quantise() -> None:
+    """Save the target as quantising packages do, whose methods transformers loads on a CPU."""
+    import torch
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig, TorchAoConfig
+
+    names = ("torchao-int8", "bnb-int8", "bnb-nf4")
+    if all((WORK / f"target-{name}").exists() for name in names):
+        return
+    from torchao.quantization import Int8WeightOnlyConfig
+
+    configs = (
+        TorchAoConfig(Int8WeightOnlyConfig()),
+        BitsAndBytesConfig(load_in_8bit=True),
+        BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4"),
+    )
+    for name, config in zip(names, configs, strict=True):
+        folder = WORK / f"target-{name}"
+        model = AutoModelForCausalLM.from_pretrained(
+            MODELS / "target",
+            dtype=torch.bfloat16,
+            quantization_config=config,
+            device_map="cpu",
+        )
+        shutil.rmtree(folder, ignore_errors=True)
+        model.save_pretrained(folder)
+        copy_tokenizer(folder)
+
+
+def with_thinking() -> None:
+    """The target with a template that has a reasoning mode, in the manner of Qwen3's."""
+    folder = WORK / "target-thinking"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    copy_tokenizer(folder)
+    shutil.copyfile(THINKING, folder / "chat_template.jinja")
+    shutil.copyfile(MODELS / "target" / "config.json", folder / "config.json")
+    (folder / "model.safetensors").symlink_to((MODELS / "target" / "model.safetensors").resolve())
+
+
+def copy_tokenizer(folder: Path) -> None:
+    for name in ("tokenizer.json", "tokenizer_config.json", "generation_config.json"):
+        shutil.copyfile(MODELS / "target" / name, folder / name)
+    shutil.copyfile(MODELS / "target" / "chat_template.jinja", folder / "chat_template.jinja")
+
+
+MADE = {"quantised": quantise, "reasoning": with_thinking}
+"""What makes the models of a part."""
+
+
 def measure(name: str) -> None:
     """Write a suite and run it by pytest, as a user does."""
+    if name in MADE:
+        MADE[name]()
     folder = WORK / name
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "pytest.ini").write_text("[pytest]\n")
@@ -131,25 +196,29 @@ def measure(name: str) -> None:
     tests = [TEST.format(name=test, arguments=given) for test, given in SUITES[name].items()]
     head = HEAD.format(models=str(MODELS), k=K, new_tokens=NEW_TOKENS[name], prompts=PROMPTS[name])
     (folder / "test_axes.py").write_text(head + "".join(tests))
-    run(
-        *f"-m pytest -q -p no:cacheprovider --specdec-report=report.json {folder}".split(),
-        cwd=folder,
-    )
+    options = ["--specdec-report=report.json", *["--specdec-dtype=bfloat16"] * (name == "context")]
+    run(*["-m", "pytest", "-q", "-p", "no:cacheprovider"], *options, str(folder), cwd=folder)
 
 
 def write_contexts(path: Path) -> None:
-    """Questions alone, and each after a part of Python's manual."""
+    """Questions alone, and each after parts of Python's manual of several lengths."""
     import pydoc_data.topics
 
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(MODELS / "target" / "tokenizer.json"))
     topics = pydoc_data.topics.topics
-    long = [topics[name] for name in sorted(topics) if len(topics[name]) > 1200]
+    whole = "\n\n".join(topics[name] for name in sorted(topics))
+    ids = tokenizer.encode(whole).ids
     lines = (ROOT / "suites" / "smollm2" / "prompts.jsonl").read_text().splitlines()
     with path.open("w") as file:
-        for place, line in enumerate(lines[: PROMPTS["context"] // 2]):
-            row = json.loads(line)
-            question = row["messages"][-1]["content"]
-            for before in ("", f"{long[place][:1000]}\n\n"):
-                messages = [{"role": "user", "content": f"{before}{question}"}]
+        for place, line in enumerate(lines[: PROMPTS["context"] // len(LENGTHS)]):
+            question = json.loads(line)["messages"][-1]["content"]
+            for length in LENGTHS:
+                begin = place * max(LENGTHS)
+                before = tokenizer.decode(ids[begin : begin + length])
+                content = f"{before}\n\n{question}" if length else question
+                messages = [{"role": "user", "content": content}]
                 file.write(json.dumps({"category": "manual", "messages": messages}) + "\n")
 
 

@@ -21,8 +21,8 @@ from torch import nn
 from transformers import AutoModelForCausalLM, GenerationConfig
 
 from ..checkpoints.checkpoint import Checkpoint, open_checkpoint
-from ..checkpoints.config_checks import check_layers
 from ..common.errors import RequestError
+from .known_quantisation import check_loadable, quantisation
 from .loading import LoadedModel, config_of, pick_device, quiet, refusing, resolve
 
 _NAMES = ("layers", "h", "blocks")
@@ -58,9 +58,12 @@ def load_streamed(name: str, device: str = "auto", dtype: str = "float32") -> Lo
     those of `load_model`.
     """
     checkpoint = open_checkpoint(resolve(name))
-    check_layers(
-        checkpoint.folder / "config.json", checkpoint.text_config, checkpoint.model_tensors
-    )
+    check_loadable(checkpoint)
+    if (method := quantisation(checkpoint)) is not None:
+        raise RequestError(
+            f"the weights of {checkpoint.folder} are quantised with {method}, and "
+            "--specdec-offload reads plain ones; leave it out"
+        )
     config = config_of(checkpoint)
     with refusing(checkpoint), quiet(), without_weights():
         model = AutoModelForCausalLM.from_config(

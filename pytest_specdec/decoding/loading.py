@@ -25,9 +25,9 @@ from ..checkpoints.checkpoint import (
     local_checkpoint,
     open_checkpoint,
 )
-from ..checkpoints.config_checks import check_layers
 from ..checkpoints.tokenizer_files import check_tokenizer_config
 from ..common.errors import RequestError
+from .known_quantisation import check_loadable, quantisation
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -182,7 +182,7 @@ def load_model(name: str, device: str = "auto", dtype: str = "float32") -> Loade
     ------
     RequestError
         For a missing path, pickled or incomplete weights, weights of other shapes than config.json
-        implies, or a model that needs remote code.
+        implies, quantised ones whose package is not installed, or a model that needs remote code.
 
     Examples
     --------
@@ -193,9 +193,7 @@ def load_model(name: str, device: str = "auto", dtype: str = "float32") -> Loade
     """
     checkpoint = open_checkpoint(resolve(name))
     # A folder may hold a target's outer parts alone, which `load_outer_parts` takes.
-    check_layers(
-        checkpoint.folder / "config.json", checkpoint.text_config, checkpoint.model_tensors
-    )
+    check_loadable(checkpoint)
     config = config_of(checkpoint)
     model, missing = _from_pretrained(checkpoint, config, dtype)
     if missing:
@@ -288,6 +286,8 @@ def _misfit(checkpoint: Checkpoint) -> str | None:
     """The first tensor of another shape than config.json implies, in words; None where none is
     found.
     """
+    if quantisation(checkpoint) is not None:  # stored in shapes of their own
+        return None
     try:
         with quiet(), torch.device("meta"):
             config = AutoConfig.from_pretrained(

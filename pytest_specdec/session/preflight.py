@@ -22,6 +22,7 @@ from ..checkpoints.checkpoint import (
 )
 from ..checkpoints.drafter_folders import check_drafts
 from ..checkpoints.eagle3_checks import check_eagle3
+from ..checkpoints.loadable import check_quantised
 from ..checkpoints.template_variables import check_variables
 from ..checkpoints.tokenizer_files import check_chat_template
 from ..common.errors import EXTRAS, BaselineError, RequestError, naming_extras
@@ -70,6 +71,9 @@ def check(cases: Iterable[Case], store: BaselineStore) -> None:
 def _check_pair_of(case: Case) -> None:
     """Refuse a drafter that cannot draft for the case's target at its depth."""
     target, drafter = _local(case.target), _local(case.draft_model)
+    for model in (target, drafter):
+        if model is not None and case.engine in _IN_PROCESS:
+            check_quantised(model)
     if target is not None and (case.uses_own_heads or drafter is not None):
         check_pair(target, drafter, case.depth)
     if target is not None and isinstance(case.drafter, RegisteredSpec):
