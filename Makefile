@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 
 .PHONY: torn fuzz same-again audit sbom reproducible requirements dist docs screenshots walk help suites smollm2 test test-fast test-exhaustive coverage check format bench agreement conformance ending-power output-level processor-power museum losslessness proof changed-weights field-rules doctor-proof unchanged costs models clean \
 	engines engines-vllm engines-page engines-smollm2 engines-smollm2-vllm engines-smollm2-page engine-transformers engine-llama-cpp engine-onnxruntime engine-openvino openvino-form \
-	engine-transformers-versions speculators-parity ray offload
+	engine-transformers-versions speculators-parity ray ray-speedup offload
 
 suites: $(READY)  ## the main job: gate the embedded pair against the stored baselines
 	$(BIN)/pytest --specdec-k=$(K) suites/
@@ -240,6 +240,9 @@ engines-smollm2-page: $(READY)
 
 ray: $(ENGINES)/ray/.ready  ## divide replay among Ray actors on two nodes in this machine, one lost in mid-run; and the recipe for Slurm
 	OMP_NUM_THREADS=1 $(ENGINES)/ray/bin/pytest tests/engines/test_ray.py tests/plugin/test_submitit.py
+
+ray-speedup: $(ENGINES)/ray/.ready  ## two Ray actors beside one on two idle cores, into docs/scale.md (3 minutes)
+	OMP_NUM_THREADS=1 $(ENGINES)/ray/bin/python benchmarks/ray_speedup.py --into docs/scale.md
 
 offload: $(VENV)/.smollm2  ## SmolLM2 replayed with its weights left in their files, into docs/scale.md
 	$(BIN)/python suites/smollm2/build.py exit-20
