@@ -6,10 +6,11 @@ speed-up in CPU time.
     python benchmarks/dynamic_k.py page benchmarks/results/dynamic-*.jsonl
 
 One thread decodes each prompt plainly, with each controller and with one fixed k in turn, so that a
-slow moment meets all. The fixed k give what a round takes by the number of its drafts; the prediction
-knows nothing else of the controllers' times (those of
-controllers that stop by confidence come from decodes that look at confidences and never stop). It is made on the very texts that each decode emitted, at
-batch size 1. `page` writes the table of docs/dynamic-k.md.
+slow moment meets all. The fixed k give what a round takes by the number of its drafts, and how much
+longer the first of a text takes, in which the drafter reads the prompt; the prediction knows nothing
+else of the controllers' times (those of controllers that stop by confidence come from decodes that look
+at confidences and never stop). It is made on the very texts that each decode emitted, at batch size 1.
+`page` writes the table of docs/dynamic-k.md.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from typing import Any
 import numpy as np
 import torch
 from marked_page import marks_of, write_lines
+from scipy import stats
 
 from pytest_specdec.cases.case import Sampling
 from pytest_specdec.cases.prompts import read_prompts
@@ -128,6 +130,7 @@ def run(name: str, temperature: float, count: int) -> None:
     emitted: dict[int, list[tuple[BatchRow, int]]] = defaultdict(list)
     spent: dict[int, list[float]] = defaultdict(list)
     by_drafts: dict[tuple[bool, int], list[float]] = defaultdict(list)
+    reading: list[float] = []
     plain: list[tuple[int, float]] = []
     decoded(setting, setting.prompts[0], RowControl(FixedDrafts(2), None), 2, 0)  # warms up
     step = max(1, len(setting.prompts) // count)
@@ -140,19 +143,21 @@ def run(name: str, temperature: float, count: int) -> None:
             states[at] = controller.ended(control.state)
             emitted[at].append((row, len(ids)))
             spent[at].append(sum(ms for _, ms in rounds))
-        for stops, k in ((False, 1 + number % setting.k), (True, 1 + number % setting.k)):
+        k, extra = 1 + number % setting.k, []
+        for stops in (False, True):
             never = FixedDrafts(k, 1e-9 if stops else 0.0)  # looks at confidences and goes on
             _, rounds = decoded(setting, ids, RowControl(never, None), k, number)
-            for drafted, ms in rounds:
-                if drafted == k:
-                    by_drafts[stops, k].append(ms)
+            later = [ms for drafted, ms in rounds[1:] if drafted == k]
+            by_drafts[stops, k] += later
+            extra.append(rounds[0][1] - statistics.fmean(later))
+        reading.append(statistics.fmean(extra))
         print(f"{number + 1} of {count}", file=sys.stderr, flush=True)
     step_ms = sum(ms for _, ms in plain) / sum(steps for steps, _ in plain)
     for at, controller in enumerate(controllers):
         costs = {0: step_ms}
         for k in range(1, setting.k + 1):
             costs[k] = statistics.fmean(by_drafts[controller.stops, k])
-        row = compared(setting, controller, emitted[at], spent[at], costs)
+        row = compared(setting, controller, emitted[at], spent[at], costs, reading)
         row |= {"pair": name, "temperature": temperature, "costs": costs}
         print(json.dumps(row), flush=True)
 
@@ -163,8 +168,13 @@ def compared(
     rows: Sequence[tuple[BatchRow, int]],
     spent: Sequence[float],
     costs: dict[int, float],
+    reading: Sequence[float],
 ) -> dict[str, Any]:
-    """A controller as it was counted and timed, and as it was predicted on the same texts."""
+    """A controller as it was counted and timed, and as it was predicted on the same texts.
+
+    `errors` are standard errors of the relative differences over texts, of length, drafts per round
+    and time.
+    """
     texts = texts_from_ids([row.tokens for row, _ in rows], [length for _, length in rows])
     walked = predicted(setting, controller, texts)
     counted = np.array(
@@ -175,11 +185,21 @@ def compared(
     apart = counted - expected
     error = np.sqrt((apart**2).sum(0))
     tokens = float(walked.tokens.sum())
-    ms = sum(float(drafts[:, k].sum()) * cost for k, cost in costs.items() if k < drafts.shape[1])
+    by_text = sum(drafts[:, k] * cost for k, cost in costs.items() if k < drafts.shape[1])
+    # The drafter reads the prompt once in each text in which it drafts at all.
+    by_text = by_text + np.array(reading) * np.minimum(drafts[:, 1:].sum(1), 1)
+    ms, rounds = float(by_text.sum()), expected[:, 0].sum()
+    per_round = expected[:, 1].sum() / rounds
+    errors = [
+        _root(apart[:, 0]) / rounds,
+        _root(apart[:, 1] - per_round * apart[:, 0]) / expected[:, 1].sum(),
+        _root(np.array(spent) - by_text * (sum(spent) / ms)) / ms,
+    ]
     return {
         "controller": controller.name,
         "exact": walked.exact,
         "equal": bool(np.allclose(apart, 0)),
+        "errors": errors,
         "z": [float(a / e) if e else 0.0 for a, e in zip(apart.sum(0), error, strict=True)],
         "length": [tokens / expected[:, 0].sum(), tokens / counted[:, 0].sum()],
         "drafted": [
@@ -190,6 +210,11 @@ def compared(
         "texts": len(texts),
         "rounds": int(counted[:, 0].sum()),
     }
+
+
+def _root(apart: np.ndarray[Any, Any]) -> float:
+    """The standard error of a sum whose summands should be zero."""
+    return float(np.sqrt((apart**2).sum()))
 
 
 def predicted(setting: Setting, controller: Controller, texts: tuple[Text, ...]) -> Any:
@@ -210,17 +235,19 @@ def page(paths: Sequence[Path]) -> None:
     rows = [json.loads(line) for path in paths for line in path.read_text().splitlines()]
     rows.sort(key=lambda row: (row["pair"], row["temperature"]))
     lines = [
-        "| pair | T | controller | rounds | length | drafted | speed-up | apart | counts |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| pair | T | controller | texts | length | apart, % | drafted | apart, % | speed-up | apart, % |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     lines += map(_line, rows)
     for temperature in sorted({row["temperature"] for row in rows}):
         some = [row for row in rows if row["temperature"] == temperature]
         apart = [max(abs(row[what][1] / row[what][0] - 1) for row in some) for what in _COMPARED]
+        beyond = sum(_surely(row) > 0.1 for row in some)
         lines += [
             "",
             f"Largest differences at temperature {temperature:g}: length {apart[0]:.1%}, drafted "
-            f"{apart[1]:.1%}, speed-up {apart[2]:.1%}.",
+            f"{apart[1]:.1%}, speed-up {apart[2]:.1%}. Surely beyond 10 %: {beyond} of {len(some)} "
+            "controllers.",
         ]
     write_lines(PAGE, MARKED, "\n".join(lines))
 
@@ -229,11 +256,26 @@ _COMPARED = ("length", "drafted", "speedup")
 
 
 def _line(row: dict[str, Any]) -> str:
-    pairs = [f"{row[what][0]:.3f} / {row[what][1]:.3f}" for what in _COMPARED]
-    apart = row["speedup"][1] / row["speedup"][0] - 1
-    counts = "equal" if row["equal"] else f"z = {row['z'][0]:+.1f}, {row['z'][1]:+.1f}"
-    cells = [row["pair"], f"{row['temperature']:g}", row["controller"], row["rounds"], *pairs]
-    return "| " + " | ".join(map(str, [*cells, f"{apart:+.1%}", counts])) + " |"
+    cells = [row["pair"], f"{row['temperature']:g}", row["controller"], row["texts"]]
+    for at, what in enumerate(_COMPARED):
+        before, now = row[what]
+        reach = 100 * _reach(row, at)
+        equal = row["equal"] and what != "speedup"
+        apart = "equal" if equal else f"{100 * (now / before - 1):+.1f} ± {reach:.1f}"
+        cells += [f"{before:.3f} / {now:.3f}", apart]
+    return "| " + " | ".join(map(str, cells)) + " |"
+
+
+def _reach(row: dict[str, Any], at: int) -> float:
+    """Half of the 95 % interval of a relative difference, over texts like these."""
+    return float(stats.t.ppf(0.975, row["texts"] - 1)) * float(row["errors"][at])
+
+
+def _surely(row: dict[str, Any]) -> float:
+    """The most by which one of the three surely differs, relatively."""
+    return max(
+        abs(row[what][1] / row[what][0] - 1) - _reach(row, at) for at, what in enumerate(_COMPARED)
+    )
 
 
 def main() -> None:

@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 from helpers.support import add_noise
+from transformers import AutoTokenizer
 
+from pytest_specdec.cases.prompts import read_prompts
+from pytest_specdec.cases.template_flags import parse_template_flags, with_flags
 from pytest_specdec.engines.shards import MergedParts, read_parts
 
 TEMPLATE = "{% for m in messages %}{{ m.content }}{% endfor %}{% if loud %}{{ 'zz' }}{% endif %}"
@@ -152,3 +155,30 @@ def test_several_targets_have_names_and_texts_of_their_own(project, tmp_path: Pa
     twin = shutil.copytree(other, tmp_path / "twin" / "noisy-target")
     result = project.run(f"--specdec-target={other};{twin}", ok=False)
     assert "have one name, and would share a baseline" in result.stdout.str() + result.stderr.str()
+
+
+def test_reasoning_on_and_off_is_an_axis(project) -> None:
+    template = Path(__file__).parents[2] / "benchmarks" / "thinking_template.jinja"
+    short = template.read_text()  # of a context of 128 letters
+    for words in ("<|im_start|>", "<|im_end|>", " between <think> and </think>, then answer."):
+        short = short.replace(words, "")
+    (project.target / "chat_template.jinja").write_text(short)
+    thinking = '[{{"enable_thinking": False}}, {{"enable_thinking": True}}]'
+    test = TEST.replace('[{{}}, {{"loud": True}}]', thinking)
+    project.write_test(test.replace('["as-target", "temperature=0.7"]', '"as-target"'))
+    project.create()
+    flags = [f"enable_thinking={word}" for word in ("false", "true")]
+    assert axes_in(project, "-n0") == [("template", *flags, 4)]
+    tokenizer = AutoTokenizer.from_pretrained(project.target)
+    prompts = read_prompts(project.pytester.path / "suites/letters/prompts.jsonl", 1)
+    off, on = (
+        tokenizer.apply_chat_template(
+            prompt.chat(), tokenize=False, add_generation_prompt=True, **dict(prompt.variables)
+        )
+        for flag in flags
+        for prompt in with_flags(prompts, parse_template_flags(flag), "")
+    )
+    assert off.endswith("assistant\n<think>\n\n</think>\n\n")
+    assert on.endswith("assistant\n<think>\n")
+    assert "Think step by step" in on
+    assert "Think step by step" not in off
