@@ -6,4 +6,5 @@ import sys
 
 from helpers.support import EMBEDDED
 
-sys.path.append(str(EMBEDDED))
+# Before site-packages, where `make dist` installs a `build` of its own.
+sys.path.insert(0, str(EMBEDDED))
