@@ -175,7 +175,36 @@ def test_a_test_that_asks_for_a_baseline_and_compares_nothing_fails(project, wor
         )
 
 
+NO_ASSERTS = """
+import types
+
+import pytest
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pycollect_makemodule(module_path, parent):
+    module = yield
+    source = module_path.read_text()
+    module._getobj = lambda: executed(compile(source, str(module_path), "exec", optimize=1))
+    return module
+
+def executed(code):
+    module = types.ModuleType("test_letters")
+    exec(code, vars(module))
+    return module
+"""
+"""A conftest.py that compiles test files as `python -O` does."""
+
+
+def test_asserts_that_are_compiled_away_compare_nothing_and_fail(project, worse: str) -> None:
+    project.pytester.makeconftest(NO_ASSERTS)
+    result = project.run("--assert=plain", worse)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["*compares nothing with it*without -O*"])
+
+
+@pytest.mark.exhaustive
 def test_optimised_python_compares_nothing_and_fails(project, worse: str) -> None:
+    """The same in a process that Python starts with -O, which loads all modules anew."""
     result = project.pytester.run(
         sys.executable, "-O", "-m", "pytest", "--assert=plain", "-p", "no:cacheprovider", worse
     )
