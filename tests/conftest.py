@@ -99,9 +99,12 @@ rounds, train, or otherwise take seconds: `make test-fast` leaves them out.
 """
 
 
+_SLOW_PATHS = {HERE / name for name in SLOW}
+
+
 @functools.cache
 def is_slow(path: Path) -> bool:
-    return any(path.is_relative_to(HERE / name) for name in SLOW)
+    return not _SLOW_PATHS.isdisjoint((path, *path.parents))
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
