@@ -1,5 +1,5 @@
-"""The script that trains the embedded pair still does: a trial of a few steps, loaded as a
-checkpoint.
+"""The script that trains the embedded pair still does, on its whole corpus: a trial of a few steps,
+loaded as a checkpoint. tests/models has the same on a part of the corpus.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from helpers.support import EMBEDDED
 from pytest_specdec.decoding.loading import load_model
 
 
+@pytest.mark.exhaustive
 @pytest.mark.usefixtures("warm_processes")
 def test_the_build_script_writes_a_checkpoint_with_mtp_layers(tmp_path: Path) -> None:
     command = [
