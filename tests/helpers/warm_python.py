@@ -17,6 +17,7 @@ import gc
 import importlib
 import json
 import os
+import pkgutil
 import runpy
 import select
 import socket
@@ -29,11 +30,8 @@ from pathlib import Path
 from typing import NoReturn
 
 READY = "ready"
-LOADED = (
-    "transformers.models.llama.modeling_llama",
-    "pytest_specdec.decoding.decode",
-    "pytest_specdec.session.build",
-)
+LOADED = ("transformers.models.llama.modeling_llama", "scipy.stats")
+"""Beside all modules of the package."""
 
 
 class WarmPython(contextlib.AbstractContextManager["WarmPython"]):
@@ -46,7 +44,8 @@ class WarmPython(contextlib.AbstractContextManager["WarmPython"]):
         self._address = str(Path(self._sockets.name) / "socket")
 
     def __enter__(self) -> WarmPython:
-        command = f"exec '{sys.executable}' -IS '{__file__}' start '{self._address}' \"$@\"\n"
+        starter = f"'{sys.executable}' -IS '{__file__}' start '{self._address}'"
+        command = f"exec {starter} '{self.executable}' \"$@\"\n"
         self.executable.write_text(f"#!/bin/sh\n{command}")
         self.executable.chmod(self.executable.stat().st_mode | stat.S_IXUSR)
         self._server = subprocess.Popen(
@@ -94,6 +93,16 @@ def _load() -> None:
         pytest.main(["-q", "-p", "no:cacheprovider", "--rootdir=.", "."])
     for name in LOADED:
         importlib.import_module(name)
+    import_package()
+
+
+def import_package() -> None:
+    """Import all modules of the package."""
+    import pytest_specdec
+
+    for module in pkgutil.walk_packages(pytest_specdec.__path__, "pytest_specdec."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
 
 
 def _answer(connection: socket.socket) -> NoReturn:
@@ -108,6 +117,7 @@ def _answer(connection: socket.socket) -> NoReturn:
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)
+    sys.executable = request["executable"]  # processes that it starts are warm, too
     os.environ.clear()
     os.environ.update(request["environment"])
     os.chdir(request["folder"])
@@ -161,11 +171,16 @@ def _run(arguments: list[str]) -> None:
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
-def start(address: str, *arguments: str) -> int:
+def start(address: str, executable: str, *arguments: str) -> int:
     """Ask for a process with this one's arguments, environment, folder and streams, and wait for
     its exit status.
     """
-    request = {"arguments": arguments, "environment": dict(os.environ), "folder": os.getcwd()}
+    request = {
+        "executable": executable,
+        "arguments": arguments,
+        "environment": dict(os.environ),
+        "folder": os.getcwd(),
+    }
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(address)
         socket.send_fds(connection, [b" "], [0, 1, 2])
