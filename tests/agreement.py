@@ -91,6 +91,7 @@ def agree(
     k: int = K,
     rounds: int = ROUNDS,
     seed: int = 0,
+    first_texts: int = FIRST_TEXTS,
 ) -> Agreement:
     """Decode until so many rounds are counted, replay the texts, compare.
 
@@ -106,7 +107,7 @@ def agree(
     mixed = [
         prompt for first in range(OF_A_CATEGORY) for prompt in pair.prompts[first::OF_A_CATEGORY]
     ]
-    texts = len(mixed) if sampling.temperature == 0 else FIRST_TEXTS
+    texts = len(mixed) if sampling.temperature == 0 else first_texts
     for turn in itertools.count(seed):
         prompts = [*itertools.islice(itertools.cycle(mixed), texts)]
         decoded = pair.decode(drafter, k, depth, rule, sampling, turn, prompts)

@@ -1,5 +1,5 @@
 """Sampled speculative decoding follows the target: the distribution of the first three tokens over
-20,000 runs.
+10,000 runs.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pytest_specdec.decoding.distributions import log_scores
 from pytest_specdec.decoding.drafters.registry import DrafterSource
 from pytest_specdec.decoding.loading import LoadedModel, load_model
 
-RUNS, VOCABULARY, FIRST = 20_000, 7, 3
+RUNS, VOCABULARY, FIRST = 10_000, 7, 3
 PROMPT = [1, 4, 2, 4, 1, 4]
 PLAIN = Sampling()
 FLOOR = 1e-4

@@ -6,7 +6,7 @@ import re
 
 import pytest
 from helpers.support import ROOT
-from helpers.tiers import some
+from helpers.tiers import exhaustive, some
 from museum import ragged, reference
 from museum.losslessness import level, passed
 from museum.mutants import MUTANTS, ROUNDS, VERIFIERS, Mutant
@@ -37,13 +37,13 @@ def test_it_passes(sampler: Unusual) -> None:
     assert passed(sampler, 15).method == "exact"
 
 
-def test_what_they_deviate_from_passes() -> None:
-    assert assert_lossless(reference.reference, batched=True, max_examples=30).method == "exact"
-    assert (
-        assert_lossless(reference.whole_round, drafts="own", batched=True, max_examples=30).method
-        == "exact"
-    )
-    assert assert_lossless(flat_batch(ragged.reference), max_examples=30).method == "exact"
+@pytest.mark.parametrize("examples", [12, exhaustive(30)])
+def test_what_they_deviate_from_passes(examples: int) -> None:
+    few = {"max_examples": examples}
+    assert assert_lossless(reference.reference, batched=True, **few).method == "exact"
+    whole = assert_lossless(reference.whole_round, drafts="own", batched=True, **few)
+    assert whole.method == "exact"
+    assert assert_lossless(flat_batch(ragged.reference), **few).method == "exact"
 
 
 def test_the_museum_is_whole() -> None:

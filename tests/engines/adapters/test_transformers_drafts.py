@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import pytest
 import transformers
 from helpers.real_engine import case
+from helpers.tiers import exhaustive
 from transformers.generation.candidate_generator import (
     AssistedCandidateGenerator,
     PromptLookupCandidateGenerator,
@@ -81,6 +82,7 @@ HOT = sampled(1.6, top_k=20)
 """Drafts drawn at temperature 1.6 of 1.6: `generate` makes the draft's processors again, and adds
 the target's.
 """
+HOT_ON_FEW = dataclasses.replace(HOT, texts=dataclasses.replace(HOT.texts, prompt_limit=8))
 LOOKUP = sampled(0.8, top_p=0.9, drafter=PromptLookupSpec())
 """Drafts are cut at tokens that top-p removes from made-up logits, all equal: one token in ten of
 the vocabulary.
@@ -99,7 +101,7 @@ def test_drafts_that_are_filtered_by_the_wrong_distribution_are_found(
 
 
 @pytest.mark.usefixtures("once", "unfiltered")
-@pytest.mark.parametrize("sampled_case", [HOT, LOOKUP])
+@pytest.mark.parametrize("sampled_case", [HOT_ON_FEW, exhaustive(HOT), LOOKUP])
 def test_without_the_second_filter_the_counts_are_the_models(sampled_case: Case) -> None:
     agreement = oracle(ExternalEngine("transformers", ModelPool("cpu")), sampled_case, 0.001)
     assert agreement.agrees, agreement.message

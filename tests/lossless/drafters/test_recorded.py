@@ -51,34 +51,41 @@ def test_our_drafters_keep_it(
 
 
 def proposals_of_generate(
-    pair: Pair, draft: LoadedModel | None, **filters: float
+    pair: Pair, draft: LoadedModel | None, prompts: int = 16, **filters: float
 ) -> list[Proposal]:
     """What transformers' candidate generators propose after a few prompts; own heads without a
     draft model.
     """
     torch.manual_seed(0)
     with recorded_candidates() as kept:
-        for prompt in pair.prompts[:16]:
+        for prompt in pair.prompts[:prompts]:
             generate(pair.target, draft, prompt, k=4, new=48, sample=True, **filters)
     return kept
 
 
-FILTERS = [{}, exhaustive({"temperature": 0.7}), {"top_k": 5}, exhaustive({"top_p": 0.8})]
+FILTERS = [
+    ({}, 8),
+    ({"top_k": 5}, 8),
+    *(exhaustive(kept, 16) for kept in ({}, {"temperature": 0.7}, {"top_k": 5}, {"top_p": 0.8})),
+]
+"""Of sampling, and on how many prompts."""
 
 
-@pytest.mark.parametrize("filters", FILTERS, ids=str)
-def test_transformers_assisted_generation(pair: Pair, filters: dict[str, float]) -> None:
-    result = q_contract(proposals_of_generate(pair, pair.draft, **filters))
+@pytest.mark.parametrize(("filters", "prompts"), FILTERS, ids=str)
+def test_transformers_assisted_generation(
+    pair: Pair, filters: dict[str, float], prompts: int
+) -> None:
+    result = q_contract(proposals_of_generate(pair, pair.draft, prompts, **filters))
     assert result.kept, result.message
-    assert result.drafts > 500
+    assert result.drafts > 500 * prompts // 16
 
 
-@pytest.mark.parametrize("filters", FILTERS, ids=str)
-def test_transformers_mtp(pair: Pair, filters: dict[str, float]) -> None:
+@pytest.mark.parametrize(("filters", "prompts"), FILTERS, ids=str)
+def test_transformers_mtp(pair: Pair, filters: dict[str, float], prompts: int) -> None:
     """Broken up to huggingface/transformers#47932, and whole again in 5.23."""
-    result = q_contract(proposals_of_generate(pair, None, **filters))
+    result = q_contract(proposals_of_generate(pair, None, prompts, **filters))
     assert result.kept, result.message
-    assert result.drafts > 500
+    assert result.drafts > 500 * prompts // 16
 
 
 def test_the_breach_of_47932_is_found(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,9 +58,10 @@ def test_a_fault_of_one_shape_is_found(forgets: Rejected) -> None:
         assert_lossless_tree(rejection(forgets))
 
 
-def test_the_right_twin_passes() -> None:
-    checked = assert_lossless_tree(rejection(lambda emitted, sibling: False))
-    assert str(checked) == "verify is lossless: exact in 100 rounds"
+@pytest.mark.parametrize(("options", "rounds"), [({"max_examples": 30}, 30), exhaustive({}, 100)])
+def test_the_right_twin_passes(options: dict[str, int], rounds: int) -> None:
+    checked = assert_lossless_tree(rejection(lambda emitted, sibling: False), **options)
+    assert str(checked) == f"verify is lossless: exact in {rounds} rounds"
 
 
 def test_no_way_of_drafting_children_is_refused() -> None:

@@ -31,6 +31,8 @@ EVERY: tuple[Children, ...] = ("top-k", "sampled", "replacement")
 @pytest.mark.parametrize("examples", [8, exhaustive(25)])
 @pytest.mark.slow
 def test_a_lossless_rule_passes(rule: str, children: tuple[Children, ...], examples: int) -> None:
+    if rule == "specinfer" and examples == 8:
+        examples = 3  # it tries siblings in random order, and each order is enumerated
     checked = assert_lossless_tree(of_tree_rule(rule), children=children, max_examples=examples)
     assert checked.method == "exact"
 
