@@ -97,6 +97,7 @@ class RightServer:
         count: int,
         *,
         temperature: float = 0.0,
+        seed: int = 1,
         stream: bool = False,
     ) -> dict[int, ServedText]:
         """Several choices; some servers give one alone."""

@@ -60,6 +60,8 @@ class BatchRow:
     tokens: list[int]
     limit: int
     rounds: list[Round] = dataclasses.field(default_factory=list)
+    drafts: list[tuple[int, ...]] = dataclasses.field(default_factory=list)
+    """Of each round."""
     ended: bool = False
     control: RowControl | None = None
     """Decides how many tokens it drafts, where a controller does."""
@@ -196,21 +198,21 @@ class Batch:
             accepted = np.zeros_like(sequences.lengths)
         # After a rejected draft, or one that ends the text, the processors may allow nothing.
         check_alive(dead[np.arange(len(accepted)), accepted])
+        tokens = proposal.tokens.tolist()
         emitted = [
             [*drafts[:count], token]
-            for drafts, count, token in zip(
-                proposal.tokens.tolist(), accepted, following.tolist(), strict=True
-            )
+            for drafts, count, token in zip(tokens, accepted, following.tolist(), strict=True)
         ]
         sequences.put(accepted, following)
         kept = []
-        for row, new, start, proposed in zip(
-            self._rows, emitted, sequences.lengths, proposal.drafted, strict=True
+        for row, new, start, proposed, drafts in zip(
+            self._rows, emitted, sequences.lengths, proposal.drafted, tokens, strict=True
         ):
             # As if the row were alone, whatever others of the batch have room for.
             room = row.allowed(plan.k)
             played = Round(int(start), min(int(proposed), room), min(len(new) - 1, room))
             row.rounds.append(played)
+            row.drafts.append(tuple(drafts[: played.drafted]))
             kept.append(row.emit(new, plan.stop))
             if row.control is not None:
                 row.control.played(played, len(kept[-1]), self._proposer, len(kept) - 1)

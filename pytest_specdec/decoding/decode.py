@@ -47,6 +47,8 @@ class Decoded:
     """Milliseconds of the rest of a round, above all the target's pass; one for each round of a
     batch.
     """
+    drafts: tuple[tuple[tuple[int, ...], ...], ...] = ()
+    """Token ids that each round of each text drafted; empty where drafts are trees."""
 
     @property
     def counts(self) -> Counts:
@@ -188,6 +190,7 @@ def decode(
     return Decoded(
         texts=texts_from_ids([row.tokens for row in rows], [len(prompt) for prompt in ids]),
         rounds=tuple(tuple(row.rounds) for row in rows),
+        drafts=tuple(tuple(row.drafts) for row in rows),
         k=k,
         draft_ms=tuple(lap.draft_ms for lap in laps),
         verify_ms=tuple(lap.verify_ms for lap in laps),

@@ -26,6 +26,14 @@ _ALMOST_ZERO = 0.01
 """Temperature for servers that give one greedy choice alone, as vLLM does: tokens that are no tie
 (0.5 nats) are drawn with probability exp(-50).
 """
+_SEEDS = 8
+"""Seeds whose requests of one are compared before choices are called wrong; vLLM gives choice i of
+seed s the draws of seed s + i.
+"""
+OTHERS = (
+    "n > 1 is refused at temperature 0, and at 0.01 requests of one are not the greedy text "
+    "either; judge sampled texts by --k and --target"
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,10 +70,22 @@ def check_choices(server: TextServer, prompts: tuple[Prompt, ...], limit: int) -
                 continue
             if unsteady((partial(server.greedy, prompt, limit), alone)):
                 return ServedChoices(doubt=f"prompt {row} {UNSTEADY}")
+            if temperature and _samples_others(server, prompt, limit, alone):
+                return ServedChoices(doubt=OTHERS)
             fault = result.fault and f"prompt {row}, n = {COUNT}: {result.fault}"
             return dataclasses.replace(result, fault=fault)
         streams += 1
     return ServedChoices(streams=streams)
+
+
+def _samples_others(server: TextServer, prompt: Prompt, limit: int, alone: ServedText) -> bool:
+    """Whether requests of one choice leave the greedy text, too, at a temperature that should keep
+    it: then sampling is wrong, and not what choices share.
+    """
+    return any(
+        server.choices(prompt, limit, 1, temperature=_ALMOST_ZERO, seed=seed)[0].text != alone.text
+        for seed in range(1, _SEEDS + 1)
+    )
 
 
 def _whole(

@@ -137,6 +137,7 @@ class TextServer:
         count: int,
         *,
         temperature: float = 0.0,
+        seed: int = 1,
         stream: bool = False,
     ) -> dict[int, ServedText]:
         """Several texts after a prompt in one answer (`n`), by their index; each without a number
@@ -144,7 +145,7 @@ class TextServer:
 
         Example: `server.choices(prompt, 32, 2, stream=True)[1].text`.
         """
-        body = self._body(limit) | {"n": count, "temperature": temperature}
+        body = self._body(limit) | {"n": count, "temperature": temperature, "seed": seed}
         path = "/v1/chat/completions" if prompt.text is None else "/v1/completions"
         asked = {"messages": prompt.chat()} if prompt.text is None else {"prompt": prompt.text}
         if stream:

@@ -83,7 +83,7 @@ class ToySpeculation:
             choice = {"text": "a", "finish_reason": "length", "logprobs": {"top_logprobs": top}}
             return Answer(json.dumps({"choices": [choice]}))
         rounds, finish, tokens = self._decoded(body, self._together())
-        if body.get("n", 1) > 1:
+        if "n" in body:
             return self._several(body["n"], rounds, finish, stream=body.get("stream", False))
         if not body.get("stream"):
             text = b"".join(token for emitted in rounds for token in emitted)

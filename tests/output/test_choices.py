@@ -13,7 +13,7 @@ from helpers.served_texts import TEXTS, ToySpeculation, streamed, toy_server
 
 from pytest_specdec.cases.prompts import Prompt
 from pytest_specdec.common.errors import MeasurementError
-from pytest_specdec.output.choices import COUNT, ServedChoices, check_choices
+from pytest_specdec.output.choices import COUNT, OTHERS, ServedChoices, check_choices
 from pytest_specdec.output.text_server import TextServer
 
 PROMPTS = tuple(Prompt(name, "all", name) for name in TEXTS)
@@ -71,6 +71,21 @@ def test_a_refusal_is_named_and_one_greedy_choice_alone_is_asked_warmer(
     with playing({**plays, "/v1/completions": [answer]}) as stage:
         found = check_choices(TextServer.at(stage.url), PROMPTS, 48)
     assert (found.fault, found.doubt, found.streams) == (None, doubt, 0 if doubt else 3)
+
+
+def test_choices_are_not_accused_of_what_sampling_does() -> None:
+    plays = ToySpeculation().plays()
+    right = plays["/v1/completions"][0]
+    assert callable(right)
+
+    def answer(body: dict[str, Any]) -> Answer:
+        if body["temperature"] == 0 or (body["seed"] == 1 and body["n"] == 1):
+            return Answer("no", status=400) if body.get("n", 1) > 1 else right(body)
+        return right({**body, "prompt": "two"})
+
+    with playing({**plays, "/v1/completions": [answer]}) as stage:
+        found = check_choices(TextServer.at(stage.url), PROMPTS, 48)
+    assert found == ServedChoices(doubt=OTHERS)
 
 
 def test_a_server_that_ignores_n_is_not_judged() -> None:

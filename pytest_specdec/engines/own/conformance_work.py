@@ -8,7 +8,8 @@ from pathlib import Path
 
 from ...cases.case import Case, TextKey
 from ...cases.texts import Text
-from ...lossless.texts.conformance import Conformance, PreparedJudge, concluded, prepare
+from ...lossless.texts.conformance import Conformance, concluded
+from ...lossless.texts.preparation import PreparedJudge, prepare
 from ...lossless.texts.text_judge import JudgedTexts, JudgedTokens
 from ..executor import Executor
 from ..models import ModelPool

@@ -19,18 +19,20 @@ import torch
 from ...acceptance.rounds import Round
 from ...cases.case import Sampling
 from ...cases.texts import Text
-from ...common.errors import MeasurementError, RequestError
+from ...common.errors import RequestError
 from ...decoding.loading import LoadedModel
-from ...decoding.named_processors import ProcessorSource, ready_processors
-from ...decoding.sampling import ending_tokens
+from ...decoding.named_processors import ProcessorSource
 from ..budget import check_alpha
 from .causes import Cause, likely_causes, named, roles_of
-from .greedy_divergence import TOLERANCES, Divergence
+from .greedy_divergence import Divergence
+from .histories import Drafts
 from .martingale import Draws, evidence, uniformity
-from .readable import FORBIDDEN, readable, wrong_ends
+from .preparation import prepare
+from .processed_logits import WRONG_ROWS
+from .readable import FORBIDDEN
 from .readable import Violation as Violation
-from .teacher_forcing import check_room, checked_texts, new_places, scoring_models, vocabulary
-from .text_judge import JudgedTexts, JudgedTokens, TextJudge
+from .teacher_forcing import new_places
+from .text_judge import JudgedTexts, JudgedTokens
 from .token_scores import END_ODDS
 
 
@@ -129,6 +131,11 @@ class Conformance:
             )
             if self.suspect in END_ODDS:
                 settings = "EOS tokens, stops and least length are the target's own"
+            if self.suspect.removeprefix("some tokens: ") in WRONG_ROWS:
+                settings = (
+                    "logits processors see, for each row, the prompt, the emitted tokens and the "
+                    "drafts before it, each once"
+                )
             return (
                 f"{crossing}, and is most like {self.suspect}; check that the engine's {settings}"
             )
@@ -166,6 +173,7 @@ def conformance(
     rounds: Sequence[Sequence[Round]] | None = None,
     new_tokens: int | None = None,
     processors: ProcessorSource = None,
+    drafts: Sequence[Drafts] | None = None,
 ) -> Conformance:
     """Judge whether an engine's texts follow the target.
 
@@ -196,7 +204,9 @@ def conformance(
     rounds
         The rounds of each text, as in `Decoded.rounds` and verified by rejection sampling. Texts
         that violate are then also explained: `causes` names the defects that fit what each round
-        emitted. Verdict and evidence do not depend on them.
+        emitted. Without processors, verdict and evidence do not depend on them; with some, bets are
+        also laid on histories that hold an accepted draft twice, a rejected one, or none of the
+        round.
     new_tokens
         The most new tokens that were asked for, the same for every text. Then a token after EOS, a
         text beyond the limit, and one that ends before it without EOS are violations. Leave it out
@@ -204,6 +214,9 @@ def conformance(
     processors
         Logits processors that the engine was asked for, see `decode`: the distribution of each
         token is the target's after them, given the text before it.
+    drafts
+        Token ids of each round's drafts, as in `Decoded.drafts`. Under processors, rejected drafts
+        that count are then found sooner; without them, and with a drafter, some are drawn again.
 
     Returns
     -------
@@ -241,73 +254,18 @@ def conformance(
         tolerance=tolerance,
         new_tokens=new_tokens,
         processors=processors,
+        rounds=rounds,
+        drafts=drafts,
     )
     judged = map(prepared.judge.judge, prepared.facts.batches)
     result = concluded(sampling, alpha, prepared.given, prepared.facts, judged, seed=seed)
-    if temperature == 0 or rounds is None or result.conforms:
+    wrong_rows = result.suspect.removeprefix("some tokens: ") in WRONG_ROWS
+    if temperature == 0 or rounds is None or result.conforms or wrong_rows:
         return result
     roles = roles_of(prepared.texts, rounds)
     return dataclasses.replace(
         result, causes=likely_causes(prepared.judge.parts(), roles, sampling)
     )
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class PreparedJudge:
-    """Texts that are ready to be judged."""
-
-    given: Sequence[Text]
-    texts: Sequence[Text]
-    """As far as they can be read."""
-    facts: JudgedTexts
-    judge: TextJudge
-
-
-def prepare(
-    target: str | LoadedModel,
-    sequences: Sequence[Text] | Sequence[Sequence[int]],
-    sampling: Sampling,
-    *,
-    prompt_lengths: Sequence[int] | None = None,
-    drafter: str | LoadedModel | None = None,
-    tolerance: float | None = None,
-    new_tokens: int | None = None,
-    processors: ProcessorSource = None,
-) -> PreparedJudge:
-    """Load what judges texts, and look at what needs no pass of it. Parameters and errors are those
-    of `conformance`.
-    """
-    greedy = sampling.temperature == 0
-    loaded_target, draft_model = scoring_models(target, None if greedy else drafter)
-    given = checked_texts(sequences, prompt_lengths)
-    check_room([loaded_target, *([draft_model] if draft_model else [])], given)
-    changes = ready_processors(processors, loaded_target, sampling.temperature)
-    ends = frozenset(ending_tokens(loaded_target, changes))
-    texts, violations = readable(given, ends, vocabulary(loaded_target))
-    if new_tokens is not None:
-        violations = (*violations, *wrong_ends(given, texts, ends, new_tokens))
-    if not new_places(texts) and not violations:
-        raise MeasurementError(
-            "the texts hold no new token to judge; let the engine emit some, or lower "
-            "prompt_lengths"
-        )
-    if tolerance is None:
-        tolerance = TOLERANCES.get(loaded_target.model.dtype, TOLERANCES[torch.bfloat16])
-    judge = TextJudge(
-        loaded_target,
-        draft_model,
-        texts,
-        sampling,
-        ends=sorted(ends),
-        tolerance=tolerance,
-        processors=changes,
-    )
-    facts = JudgedTexts(
-        lengths=tuple(len(text.ids) for text in texts),
-        violations=violations,
-        batches=judge.batches(),
-    )
-    return PreparedJudge(given=given, texts=texts, facts=facts, judge=judge)
 
 
 def concluded(

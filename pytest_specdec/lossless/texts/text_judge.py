@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ...acceptance.rounds import Round
 from ...cases.case import Sampling
 from ...cases.texts import Text
 from ...decoding.distributions import filtered
 from ...decoding.loading import LoadedModel
 from ...decoding.processors import Processors
 from .greedy_divergence import Divergence, greedy_gaps, near_cutoff
+from .histories import Drafts, histories_of
 from .martingale import Draws
 from .processed_logits import after_processors
 from .readable import FORBIDDEN, Violation, outside
@@ -64,12 +67,17 @@ class TextJudge:
         ends: Sequence[int],
         tolerance: float,
         processors: Processors | None,
+        rounds: Sequence[Sequence[Round]] | None = None,
+        drafts: Sequence[Drafts] | None = None,
     ) -> None:
-        """`texts` end where they can no longer be read; `ends` are the tokens that end a text."""
+        """`texts` end where they can no longer be read; `ends` are the tokens that end a text.
+        Under processors, `rounds` and `drafts` are bet on.
+        """
         self._target, self._drafter, self._texts = target, drafter, texts
         self._sampling, self._ends, self._tolerance = sampling, ends, tolerance
         self._processors = processors
         self._places = new_places(texts)
+        self._histories = partial(histories_of, texts, rounds, drafts)
 
     def batches(self) -> tuple[tuple[int, ...], ...]:
         """Which texts are judged together."""
@@ -88,7 +96,14 @@ class TextJudge:
 
     def _parts(self, rows: tuple[int, ...]) -> Iterator[TeacherForced]:
         parts = force(self._target, self._drafter, self._texts, rows)
-        return after_processors(parts, self._texts, self._places, self._processors)
+        return after_processors(
+            parts,
+            self._texts,
+            self._places,
+            self._processors,
+            self._sampling,
+            self._histories if self._sampling.temperature else lambda: None,
+        )
 
     def _greedy(self, part: TeacherForced) -> JudgedTokens:
         best, gaps = greedy_gaps(part.logits, part.tokens)
