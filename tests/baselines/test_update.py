@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from helpers.tiers import exhaustive
 
 if sys.platform == "win32":
     pytest.skip("updates are stopped in forks, which Windows has not", allow_module_level=True)
@@ -73,8 +74,9 @@ def test_a_kill_at_any_call_leaves_one_set(sets: Sets, memory: Path) -> None:
     none_of(kills_at_every_call(sets, memory, step=3), 50)
 
 
-def test_a_kill_at_any_moment_leaves_one_set(sets: Sets, memory: Path) -> None:
-    none_of(kills_at_random(sets, memory, random.Random(0), 20, [0]), 20)
+@pytest.mark.parametrize("count", [8, exhaustive(20)])
+def test_a_kill_at_any_moment_leaves_one_set(sets: Sets, memory: Path, count: int) -> None:
+    none_of(kills_at_random(sets, memory, random.Random(0), count, [0]), count)
 
 
 def test_a_recovery_that_is_killed_is_completed_by_the_next(sets: Sets, memory: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from helpers.browser import chromium, opened
 from helpers.records import row
 from helpers.report_rows import FACTS, needs_plots, session_rows
+from helpers.tiers import exhaustive
 
 from pytest_specdec.report import render
 
@@ -50,8 +51,20 @@ def test_the_page_is_never_wider_than_the_window(browser: Any, report: Path, wid
         assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
+@pytest.fixture(scope="module")
+def short_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A session of 8 prompts and four cases, one of which regressed: all parts of a page."""
+    path = tmp_path_factory.mktemp("short") / "out.html"
+    path.write_text(render(".html", session_rows(8, (4,)), "en", FACTS))
+    return path
+
+
+@pytest.mark.parametrize("size", ["short_report", exhaustive("report")])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_no_serious_fault(browser: Any, report: Path, scheme: str) -> None:
+def test_axe_finds_no_serious_fault(
+    browser: Any, request: pytest.FixtureRequest, scheme: str, size: str
+) -> None:
+    report = request.getfixturevalue(size)
     axe = pytest.importorskip(
         "axe_playwright_python.sync_playwright", reason="pip install '.[browser]'"
     )
