@@ -259,7 +259,7 @@ class Feeds(RuleBasedStateMachine):
         )
 
 
-@pytest.mark.parametrize("examples", [12, exhaustive(40)])
+@pytest.mark.parametrize("examples", [8, exhaustive(40)])
 @pytest.mark.parametrize("loaded", TINY, indirect=True)
 def test_cached_logits_are_the_uncached_ones_whatever_the_rows_do(
     loaded: LoadedModel, examples: int
