@@ -7,6 +7,8 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
+from ..common.errors import MeasurementError
+
 Array = NDArray[np.float64]
 
 
@@ -16,7 +18,8 @@ class Counts:
     replayed. Every metric is a property.
 
     A round proposes draft positions 1 to k; those accepted are a prefix. Counts of the same k add
-    up prompt by prompt with `merge`. Raises ValueError for arrays whose shapes do not go together.
+    up prompt by prompt with `merge`. Raises ValueError for arrays whose shapes do not go together,
+    MeasurementError for NaN and infinite numbers.
 
     Examples
     --------
@@ -77,6 +80,12 @@ class Counts:
             raise ValueError(
                 "emitted tokens and the passes that emitted them go together; give both or neither"
             )
+        for name in ("rounds", "drafted", "accepted", "emitted", "passes"):
+            array = getattr(self, name)
+            if array is not None and not np.isfinite(array).all():
+                raise MeasurementError(
+                    f"the {name} of a prompt are not finite; check what computed or reported them"
+                )
 
     @property
     def k(self) -> int:

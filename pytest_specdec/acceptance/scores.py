@@ -103,9 +103,9 @@ class Scores:
         """The acceptance field under a verification rule.
 
         Raises RequestError for a lossy rule, which changes the texts, and for a rule of another
-        package that does not say how it accepts given tokens; MeasurementError for a token that
-        could be drafted and that the target cannot emit: no rule says how probable its acceptance
-        is.
+        package that does not say how it accepts given tokens; MeasurementError for NaN, and for a
+        token that could be drafted and that the target cannot emit: no rule says how probable its
+        acceptance is.
         """
         self._check_possible()
         draft, target = self.draft.astype(np.float64), self.target.astype(np.float64)[:, None]
@@ -132,6 +132,12 @@ class Scores:
         )
 
     def _check_possible(self) -> None:
+        for scores in (self.target, self.draft.max(axis=1, initial=-np.inf)):
+            if (at := np.argwhere(~(scores < np.inf))).size:
+                raise MeasurementError(
+                    f"a log-probability of text {self.prompts[at[0, 0]]} is nan or inf; check the "
+                    "model that it comes from"
+                )
         impossible = (self.target == -np.inf) & (self.draft > -np.inf).any(axis=1)
         if (at := np.argwhere(impossible)).size:
             text, position = at[0].tolist()

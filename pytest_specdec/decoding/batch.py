@@ -17,7 +17,7 @@ from ..checkpoints.drafter_folders import check_drafts
 from ..speedup.controllers import Controller
 from .clock import Lap
 from .controlled_rows import RowControl, limited, prepare
-from .distributions import check_finite, likeliest, probabilities, sample
+from .distributions import check_logits, likeliest, probabilities, sample
 from .drafters.drafts import reach_of
 from .drafters.plain import NoDrafts
 from .drafters.protocol import CertainProposal, DecodingStart, Proposal, Proposer
@@ -124,7 +124,7 @@ class Batch:
             keeps_layers=() if drafter is None else drafter.reads_layers,
         )
         logits = target.feed(sequences, sequences.lengths, 1)[:, 0]
-        check_finite(logits[..., 0])
+        check_logits(logits)
         logits, dead = self._processed(logits[:, None])
         check_alive(dead)
         logits = logits[:, 0]
@@ -188,7 +188,7 @@ class Batch:
         self._proposal = None
         k = proposal.tokens.shape[1]
         logits = self._target.feed(sequences, sequences.lengths + k, k + 1, sequences.agreed)
-        check_finite(logits[..., 0])  # a hidden state of NaN makes all of its logits NaN
+        check_logits(logits)
         logits, dead = self._processed(logits)
         if k:
             taken, following = self._verified(logits, proposal)

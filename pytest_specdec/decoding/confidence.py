@@ -12,7 +12,7 @@ import torch
 from ..cases.case import Sampling
 from ..cases.texts import Text
 from ..speedup.policies import Confidences
-from .distributions import confidence, draw, likeliest, probabilities, sample
+from .distributions import check_logits, confidence, draw, likeliest, probabilities, sample
 from .loading import LoadedModel
 from .ragged import CachedModel, Sequences
 from .replay import Progress
@@ -50,6 +50,8 @@ def confidences(
         positions = np.arange(text.first_draft, len(text.ids))
         outputs = target.model(ids.to(target.device), use_cache=False)
         verified = outputs.logits[0, :-1].to(drafter.device)
+        check_logits(logits)
+        check_logits(verified)
         wrong = _rejected(verified[positions - 1], logits[positions - 1], sampling, generator)
         sure = confidence(logits[positions - 1], wrong, sampling).cpu().numpy()
         further = _further(drafter, text.ids, positions, wrong, k - 1, sampling, generator)
@@ -94,6 +96,7 @@ def _further(
         model = CachedModel(drafter, steps + 2)
         for step in range(steps):
             logits = model.feed(sequences, sequences.lengths + step, 1)[:, 0]
+            check_logits(logits)
             tokens = sample(logits, sampling, generator)
             values[part, step] = confidence(logits, tokens, sampling).cpu().numpy()
             sequences.put(step, tokens)

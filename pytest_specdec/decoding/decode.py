@@ -140,7 +140,7 @@ def decode(
     RequestError
         For a pair, rule or prompt that cannot be decoded.
     MeasurementError
-        For a target that returns NaN.
+        For a model that returns NaN or infinite logits.
 
     References
     ----------

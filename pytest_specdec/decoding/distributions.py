@@ -25,13 +25,27 @@ bfloat16.
 """
 
 
-def check_finite(values: torch.Tensor) -> None:
-    """Raises MeasurementError for NaN: its arg-max is a token, on which a broken target and drafter
-    would agree.
+def check_logits(logits: torch.Tensor) -> None:
+    """Raises MeasurementError for logits (..., vocabulary) that make no distribution: NaN, or
+    infinite ones, as numbers become that half precision cannot hold. -inf alone is right, for a
+    token that cannot be; for all of a row's tokens it is not.
+
+    The arg-max of such logits is a token all the same, on which a broken target and drafter would
+    agree.
     """
-    if bool(values.isnan().any()):
+    _refuse_unless(logits.amax(-1).isfinite())
+
+
+def check_scores(values: torch.Tensor) -> None:
+    """Raises MeasurementError for log-probabilities that are NaN or inf."""
+    _refuse_unless(values < torch.inf)
+
+
+def _refuse_unless(sound: torch.Tensor) -> None:
+    if not bool(sound.all()):
         raise MeasurementError(
-            "a model returns NaN probabilities; check its weights, or use --specdec-dtype=float32"
+            "a model returns NaN or infinite logits; check its weights, or use "
+            "--specdec-dtype=float32"
         )
 
 
@@ -102,12 +116,12 @@ def one_hot(tokens: torch.Tensor, vocabulary: int) -> torch.Tensor:
 
 def log_scores(logits: torch.Tensor, tokens: torch.Tensor, sampling: Sampling) -> torch.Tensor:
     """Log-probability of each token under its distribution, (...); at temperature 0 it is 0 for the
-    arg-max, else -inf. NaN stays NaN.
+    arg-max, else -inf. NaN where the logits make no distribution.
     """
     if sampling.temperature == 0:
-        best = likeliest(logits)
-        scores = torch.where(best == tokens, 0.0, -torch.inf)
-        return scores.masked_fill(logits.gather(-1, best[..., None])[..., 0].isnan(), torch.nan)
+        best = logits.max(-1)
+        scores = torch.where(best.indices == tokens, 0.0, -torch.inf)
+        return scores.masked_fill(~best.values.isfinite(), torch.nan)
     return torch.log_softmax(filtered(logits, sampling), -1).gather(-1, tokens[..., None])[..., 0]
 
 
@@ -177,10 +191,14 @@ def confidence(logits: torch.Tensor, tokens: torch.Tensor, sampling: Sampling) -
 
 
 def filtered(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:
-    """Logits over temperature in float32, -inf for tokens that top-k or top-p leaves out."""
+    """Logits over temperature in float32, -inf for tokens that top-k or top-p leaves out. Raises
+    MeasurementError where a temperature below 1 makes them infinite.
+    """
     scaled = logits.float()
     if sampling.temperature != 1:
         scaled = scaled / sampling.temperature
+    if sampling.temperature < 1:
+        check_scores(scaled.amax(-1))
     if 0 < sampling.top_k < scaled.shape[-1]:
         best = scaled.topk(sampling.top_k, -1)
         kept = scaled.masked_fill(scaled < best.values[..., -1:], -torch.inf)

@@ -11,7 +11,7 @@ import torch
 
 from ..cases.case import Sampling
 from ..cases.texts import Text
-from .distributions import check_finite, probabilities
+from .distributions import check_logits, probabilities
 from .drafters.protocol import Drafter, TextBatch
 from .loading import LoadedModel
 from .target_passes import ModelPasses
@@ -35,7 +35,7 @@ def likeliest_drafts(
     """The likeliest first draft at each position of texts, from one pass of each model. `sampling`
     is what drafts are drawn by. None for a drafter that does not show its distributions.
 
-    Raises MeasurementError for NaN.
+    Raises MeasurementError for NaN and infinite logits.
     """
     ids = padded([text.ids for text in texts], target.device)
     length = ids.shape[1]
@@ -47,7 +47,7 @@ def likeliest_drafts(
         nonlocal seen
         if head:
             return
-        check_finite(logits[..., 0])
+        check_logits(logits)
         seen = True
         likeliest = probabilities(logits, sampling).max(-1)
         places = likeliest.indices

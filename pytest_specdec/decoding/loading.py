@@ -28,6 +28,7 @@ from ..checkpoints.checkpoint import (
 from ..checkpoints.tokenizer_files import check_tokenizer_config
 from ..common.errors import RequestError
 from .known_quantisation import check_loadable, quantisation
+from .sound_weights import check_weights
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -143,9 +144,8 @@ def pick_device(device: str) -> str:
             "--specdec-device=cuda and torch sees no GPU; install a CUDA build of torch or use "
             "--specdec-device=cpu"
         )
-    return (
-        "cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu")
-    )
+    found = "cuda" if torch.cuda.is_available() else "cpu"
+    return found if device == "auto" else device
 
 
 def loaded(model: str | LoadedModel) -> LoadedModel:
@@ -154,8 +154,8 @@ def loaded(model: str | LoadedModel) -> LoadedModel:
 
 
 def check_folders(*names: str) -> None:
-    """Read the files of models that are still to be loaded, so that one that is refused costs no
-    loading of the others. Raises RequestError as `open_checkpoint` does.
+    """Read the files of models that are still to be loaded, so that a refusal costs no loading.
+    Raises RequestError as `open_checkpoint` does.
     """
     for name in names:
         open_checkpoint(resolve(name))
@@ -181,8 +181,9 @@ def load_model(name: str, device: str = "auto", dtype: str = "float32") -> Loade
     Raises
     ------
     RequestError
-        For a missing path, pickled or incomplete weights, weights of other shapes than config.json
-        implies, quantised ones whose package is not installed, or a model that needs remote code.
+        For a missing path, weights that are pickled, incomplete, not finite or of other shapes than
+        config.json implies, quantised ones whose package is not installed, or a model that needs
+        remote code.
 
     Examples
     --------
@@ -194,12 +195,10 @@ def load_model(name: str, device: str = "auto", dtype: str = "float32") -> Loade
     checkpoint = open_checkpoint(resolve(name))
     # A folder may hold a target's outer parts alone, which `load_outer_parts` takes.
     check_loadable(checkpoint)
-    config = config_of(checkpoint)
-    model, missing = _from_pretrained(checkpoint, config, dtype)
+    model, missing = _from_pretrained(checkpoint, config_of(checkpoint), dtype)
     if missing:
-        raise RequestError(
-            f"{checkpoint.folder} lacks the weights {', '.join(missing[:3])}; save the whole model"
-        )
+        lacks = ", ".join(missing[:3])
+        raise RequestError(f"{checkpoint.folder} lacks the weights {lacks}; save the whole model")
     return LoadedModel(checkpoint, model.to(pick_device(device)))
 
 
@@ -254,6 +253,7 @@ def _from_pretrained(
             trust_remote_code=False,
             local_files_only=True,
         )
+    check_weights(model, checkpoint.folder)
     return model.eval().requires_grad_(False), sorted(info["missing_keys"])
 
 
@@ -330,6 +330,7 @@ def load_heads(model: PreTrainedModel, checkpoint: Checkpoint) -> MtpModel:
             f"transformers cannot load MTP layers from {checkpoint.folder}: {reason}; check the "
             "checkpoint"
         ) from error
+    check_weights(heads, checkpoint.folder)
     return heads.eval().requires_grad_(False).to(model.device)
 
 

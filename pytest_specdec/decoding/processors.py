@@ -46,11 +46,12 @@ class TextProcessors:
         for processor in self._processors:
             returned = processor(ids[None], scores)
             shape = getattr(returned, "shape", None)
-            if shape != scores.shape or bool(returned.isnan().any()):
+            if shape != scores.shape or not bool((returned < torch.inf).all()):
                 raise RequestError(
                     f"the logits processor {_name(processor)} returned "
-                    f"{'NaN' if shape == scores.shape else _shape(returned)} for scores "
-                    f"{tuple(scores.shape)}; return scores of that shape"
+                    f"{'NaN or inf' if shape == scores.shape else _shape(returned)} for scores "
+                    f"{tuple(scores.shape)}; return scores of that shape, -inf where a token is "
+                    "forbidden"
                 )
             scores = returned.float()
         return scores[0]

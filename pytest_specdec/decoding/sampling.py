@@ -14,7 +14,7 @@ from ..cases.case import Sampling
 from ..cases.prompts import Prompt
 from ..common.errors import RequestError
 from .chat_template import check_chat_template
-from .distributions import check_finite
+from .distributions import check_logits
 from .keyed_noise import KeyedNoise, text_keys
 from .loading import LoadedModel
 from .processors import BatchProcessors, Processors, check_alive
@@ -81,7 +81,8 @@ def sample_new_tokens(
     are its key, and copies of one prompt are numbered, so that each has its own text.
 
     Example: `sample_new_tokens(load_model("target"), [[1, 15, 7]], new_tokens=64,
-    sampling=Sampling(0.8), seed=0)`. Raises MeasurementError for a target that returns NaN.
+    sampling=Sampling(0.8), seed=0)`. Raises MeasurementError for a target that returns NaN or
+    infinite logits.
     """
     stop = ending_tokens(target, processors)
     config = GenerationConfig(
@@ -91,9 +92,6 @@ def sample_new_tokens(
         pad_token_id=0,
         bos_token_id=target.model.generation_config.bos_token_id,
     )
-    if prompts:
-        first = torch.tensor([list(prompts[0])], device=target.device)
-        check_finite(target.model(first, use_cache=False).logits)
     noise = text_keys(seed, _keys_of_tokens(prompts) if keys is None else keys, target.device)
     texts: list[tuple[int, ...]] = []
     if progress:
@@ -112,12 +110,21 @@ def sample_new_tokens(
                 ids,
                 attention_mask=mask,
                 generation_config=config,
-                logits_processor=LogitsProcessorList([*changes, *draws]),
+                logits_processor=LogitsProcessorList([SoundLogits(), *changes, *draws]),
             )
         texts += [up_to_end(row, stop) for row in out[:, ids.shape[1] :].tolist()]
         if progress:
             progress(len(texts), len(prompts))
     return texts
+
+
+class SoundLogits(LogitsProcessor):  # type: ignore[misc]
+    """Looks at a model's logits at every step of `generate`, and changes nothing."""
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """(rows, vocabulary) to the same. Raises MeasurementError for NaN and infinite logits."""
+        check_logits(scores)
+        return scores
 
 
 def _padded_processors(

@@ -20,7 +20,8 @@ from ..cases.texts import Text
 from ..checkpoints.drafter_folders import check_drafts
 from .distributions import (
     below_the_best,
-    check_finite,
+    check_logits,
+    check_scores,
     log_distributions,
     log_scores,
     target_scores,
@@ -200,6 +201,7 @@ class BatchScorer:
             log_p = as_array(log_scores(passed.logits, ids[:, begin:], self._sampling))
         if passed is not None and needs_target:
             distributions = log_distributions(passed.logits, self._sampling)
+            check_scores(distributions[..., 0])  # NaN in all of a row, where any logit makes none
         batch = TextBatch(
             texts=texts,
             ids=ids,
@@ -239,7 +241,7 @@ class BatchScorer:
         ids = padded([text.ids for text in texts], self._target.device)
         begin = max(min(text.prompt_length for text in texts), 1)
         logits = self._passes.run(ids, texts, begin, hidden=False, layers=()).logits
-        check_finite(logits)
+        check_logits(logits)
         new = _new_tokens(texts, begin, ids[:, begin:])
         outside = (below_the_best(logits, ids[:, begin:]) & new).sum(-1).tolist()
         keys = tuple(text.key for text in texts)

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from ...cases.case import Sampling
-from ..distributions import check_finite, confidence, filtered, log_exponentials
+from ..distributions import check_logits, confidence, filtered, log_exponentials
 from ..ragged import Sequences
 from .protocol import CertainProposal, Proposal
 
@@ -31,7 +31,7 @@ class Drafts:
         self._tokens: list[torch.Tensor] = []
         self._kept: list[torch.Tensor] = []
         self._best: list[torch.Tensor] = []
-        """(rows,) for each draft: the largest logit, NaN where any is."""
+        """(rows,) for each draft: the largest logit, NaN where any is NaN."""
         self._clocks: torch.Tensor | None = None
         self._confidence = confidence
         self._stops = bool(np.any(confidence))
@@ -78,15 +78,15 @@ class Drafts:
         return [tuple(map(float, row)) for row in np.stack(self._seen, 1)] if self._seen else []
 
     def proposal(self) -> Proposal:
-        """The drafts of the round. Raises MeasurementError where logits were NaN: their arg-max is
-        a token, and a broken drafter would pass for a poor one.
+        """The drafts of the round. Raises MeasurementError where logits were NaN or infinite: their
+        arg-max is a token, and a broken drafter would pass for a poor one.
         """
         tokens = torch.stack(self._tokens, 1)
         drafted = np.full(tokens.shape[0], tokens.shape[1])
         if self._stops:
             proposed = np.stack(self._steps, 1)
             drafted = proposed.sum(1)
-        check_finite(torch.stack(self._best))
+        check_logits(torch.stack(self._best)[..., None])
         if not self._kept:
             return CertainProposal(tokens, drafted, self._vocabulary)
         distributions = torch.softmax(torch.stack(self._kept, 1), -1)

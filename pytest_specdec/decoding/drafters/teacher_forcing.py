@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..distributions import check_finite
+from ..distributions import check_scores
 from ..loading import LoadedModel
 from ..mtp_forward import project, teacher_forced_hidden
 
@@ -56,7 +56,7 @@ def mtp_logits(
 
 
 def as_array(scores: torch.Tensor) -> NDArray[np.float32]:
-    """Scores on the CPU. Raises MeasurementError for NaN."""
-    check_finite(scores)
+    """Scores on the CPU. Raises MeasurementError for NaN and inf."""
+    check_scores(scores)
     array: NDArray[np.float32] = scores.cpu().numpy()
     return array

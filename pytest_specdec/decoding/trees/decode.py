@@ -18,7 +18,7 @@ from ...checkpoints.drafter_folders import check_drafts
 from ..batch import BatchRow
 from ..clock import Lap
 from ..decode import Decoded
-from ..distributions import check_finite, probabilities, sample
+from ..distributions import check_logits, probabilities, sample
 from ..drafters.protocol import Drafter
 from ..drafters.registry import DrafterSource, loaded_pair
 from ..loading import LoadedModel
@@ -88,7 +88,7 @@ def decode_tree(
     RequestError
         For a pair, tree or rule that cannot be decoded.
     MeasurementError
-        For a target that returns NaN.
+        For a model that returns NaN or infinite logits.
 
     References
     ----------
@@ -152,7 +152,7 @@ class TreeText:
         self._proposer = tree_proposer(plan.drafter)
         prompt = torch.tensor(row.tokens, device=plan.target.device)
         logits = self._target.read(prompt)
-        check_finite(logits)
+        check_logits(logits)
         first = sample(logits, plan.sampling, plan.generator)
         self._proposer.read(torch.cat([prompt, first[None]]), self._target.states)
         self._newest = first
@@ -185,7 +185,7 @@ class TreeText:
         if drafted is not None:
             fed = torch.cat([fed, drafted.tokens])
         logits = self._target.grow(list(parents), fed, parents)
-        check_finite(logits[..., 0])
+        check_logits(logits)
         if drafted is None:
             path, following = list[int](), sample(logits[0], plan.sampling, plan.generator)
         else:

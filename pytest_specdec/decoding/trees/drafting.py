@@ -11,7 +11,7 @@ import torch
 from ...cases.case import Sampling
 from ...cases.tree import ROOT, Children, DynamicTree, StaticTree, Tree
 from ...common.errors import RequestError
-from ..distributions import filtered, log_exponentials, one_hot
+from ..distributions import check_logits, filtered, log_exponentials, one_hot
 from .proposers import TreeProposer
 
 
@@ -71,7 +71,9 @@ def draft_tree(
     sampling: Sampling,
     generator: torch.Generator | None = None,
 ) -> DraftedNodes:
-    """Draft one round's tree. Raises RequestError for drawn children at temperature 0."""
+    """Draft one round's tree. Raises RequestError for drawn children at temperature 0,
+    MeasurementError for NaN and infinite logits.
+    """
     if isinstance(tree, DynamicTree):
         return _dynamic(proposer, tree)
     if tree.children != "top-k" and sampling.temperature == 0:
@@ -115,6 +117,7 @@ def _static(
     parents = [ROOT]
     logits = proposer.first()[None]
     for _depth in range(1, tree.depth + 1):
+        check_logits(logits)
         grown: list[int] = []
         for parent, of_parent in zip(parents, logits, strict=True):
             children = tree.children_of(parent)
@@ -184,6 +187,7 @@ def _dynamic(proposer: TreeProposer, tree: DynamicTree) -> DraftedNodes:
         if depth > 1:
             tokens = torch.stack([nodes.tokens[node] for node in frontier])
             logits = proposer.expand(frontier, tokens, nodes.parents)
+        check_logits(logits)
         grown, its_scores = list[int](), list[torch.Tensor]()
         log_q = torch.log_softmax(logits.float(), -1)
         for place, parent in enumerate(frontier):

@@ -17,7 +17,7 @@ from ...cases.texts import Text
 from ...cases.tree import Children, StaticTree
 from ...cases.tree_rules import effective_children
 from ...common.errors import MeasurementError, RequestError
-from ..distributions import check_finite, probabilities
+from ..distributions import check_logits, probabilities
 from ..drafters.protocol import Drafter, TextBatch
 from ..target_passes import TargetPass
 
@@ -131,7 +131,7 @@ def observed_contexts(
 
     def observe(head: int, first: int, logits: torch.Tensor, drafted: torch.Tensor | None) -> None:
         nonlocal draft
-        check_finite(logits[..., 0])
+        check_logits(logits)
         seen.add(head)
         if drafted is not None:
             vocabulary = int(max(int(drafted.max()), int(ids.max()))) + 1
@@ -166,6 +166,7 @@ def observed_contexts(
     target = None
     if drawn:
         assert passed is not None
+        check_logits(passed.logits)
         target = probabilities(passed.logits, sampling).cpu().numpy()
         assert draft is not None
         draft = _resized(draft, target.shape[-1])

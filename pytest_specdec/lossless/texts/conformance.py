@@ -228,7 +228,7 @@ def conformance(
     RequestError
         Texts or settings that cannot be scored.
     MeasurementError
-        The texts hold no new token, or the target returns NaN.
+        The texts hold no new token, or the target returns NaN or infinite logits.
 
     Notes
     -----

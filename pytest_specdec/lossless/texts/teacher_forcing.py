@@ -123,7 +123,7 @@ def forced(
     target: LoadedModel, drafter: LoadedModel | None, texts: Sequence[Text]
 ) -> Iterator[TeacherForced]:
     """Every new token of the texts, texts of about one length together. Raises MeasurementError for
-    NaN logits.
+    NaN and infinite logits.
     """
     for rows in forced_batches(target, texts):
         yield from force(target, drafter, texts, rows)
@@ -139,7 +139,9 @@ def forced_batches(target: LoadedModel, texts: Sequence[Text]) -> list[list[int]
 def force(
     target: LoadedModel, drafter: LoadedModel | None, texts: Sequence[Text], rows: Sequence[int]
 ) -> Iterator[TeacherForced]:
-    """Every new token of one batch of the texts. Raises MeasurementError for NaN logits."""
+    """Every new token of one batch of the texts. Raises MeasurementError for NaN and infinite
+    logits.
+    """
     offsets = np.cumsum([0, *(len(text.ids) - text.prompt_length for text in texts)])
     places = np.concatenate([np.arange(*offsets[row : row + 2]) for row in rows])
     batch = [texts[row] for row in rows]
@@ -180,8 +182,9 @@ def _logits(model: LoadedModel, ids: torch.Tensor, new: torch.Tensor) -> torch.T
     passed: torch.Tensor = model.model(ids.to(model.device), use_cache=False).logits[:, :-1][
         new.to(model.device)
     ]
-    if passed.isnan().any():
+    if not passed.amax(-1).isfinite().all():
         raise MeasurementError(
-            f"{model.checkpoint.folder} returns NaN; check its weights, or load it in float32"
+            f"{model.checkpoint.folder} returns NaN or infinite logits; check its weights, or load "
+            "it in float32"
         )
     return passed

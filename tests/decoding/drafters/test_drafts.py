@@ -70,5 +70,5 @@ def test_a_drafter_that_returns_nan_does_not_pass_for_a_poor_one(temperature: fl
     logits = torch.randn(2, VOCABULARY)
     logits[1, 4] = torch.nan
     drafts.take(logits)
-    with pytest.raises(MeasurementError, match="NaN probabilities; check its weights"):
+    with pytest.raises(MeasurementError, match="NaN or infinite logits; check its weights"):
         drafts.proposal()
