@@ -27,6 +27,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from further_inputs import further_kinds
 from invariants import (
     wrong_checkpoint,
     wrong_evidence,
@@ -50,6 +51,7 @@ from pytest_specdec.cases.prompts import read_prompts
 from pytest_specdec.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from pytest_specdec.checkpoints.tokenizer_files import check_tokenizer_config
 from pytest_specdec.common.errors import SpecdecError
+from pytest_specdec.common.printable import escaped
 from pytest_specdec.common.strict_json import JsonError, parse_json
 from pytest_specdec.config.options import OPTIONS
 from pytest_specdec.config.parsers import server_url
@@ -175,7 +177,7 @@ def _message_fault(message: str) -> str | None:
     cause, _, cure = message.partition("; ")
     if not cause or not cure:
         return f"no cause and cure: {message[:200]!r}"
-    if not message.isprintable() or len(message) > 1500:
+    if escaped(message) != message or len(message) > 1500:
         return f"cannot be shown: {message[:200]!r}"
     return None
 
@@ -258,7 +260,7 @@ def kinds(tiny: Path) -> list[Kind]:
         ),
         Kind("options", [_options()], _option, wrong_option, True),
         Kind("markers", [json.dumps(own).encode() for own in _MARKERS], _marker, wrong_marker),
-        *(Kind(*served) for served in served_kinds()),
+        *(Kind(*served) for served in (*served_kinds(), *further_kinds(wrong_profile))),
     ]
 
 

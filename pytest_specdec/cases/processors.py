@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..common.errors import RequestError
+from ..common.strict_json import JsonError, parse_json
 
 GRAMMARS = ("regex", "json_schema", "lark")
 """The settings that are grammars of the text after the prompt; a case has one at most."""
@@ -115,7 +116,7 @@ def parse_processors(given: str | Mapping[str, object] | ProcessorSpec) -> Proce
         given = _read(given)
     if unknown := [name for name in given if name not in _CHECKS]:
         raise RequestError(
-            f"processors have no setting {unknown[0]!r}; choose among {', '.join(_CHECKS)}"
+            f"processors have no setting {_short(unknown[0])}; choose among {', '.join(_CHECKS)}"
         )
     values = {name: _CHECKS[name](name, value) for name, value in given.items()}
     if sum(bool(values.get(name)) for name in GRAMMARS) > 1:
@@ -132,24 +133,29 @@ def _read(text: str) -> Mapping[str, object]:
     """JSON, or `name=value,...` with numbers and words as values."""
     if text.lstrip()[:1] == "{":
         try:
-            read = json.loads(text)
-        except ValueError as error:
+            read: Mapping[str, object] = parse_json(text)
+        except JsonError as error:
             raise RequestError(
                 f"processors {text[:60]!r} are no JSON ({error}); correct it"
             ) from None
-        return dict(read)
+        return read
     values: dict[str, object] = {}
     for part in filter(None, text.split(",")):
         name, equals, value = part.strip().partition("=")
         if not equals:
             raise RequestError(
-                f"processors {text[:60]!r} give {name!r} no value; write name=value,..., or JSON"
+                f"processors {text[:60]!r} give {_short(name)} no value; write name=value,..., or "
+                "JSON"
             )
         try:
-            values[name] = json.loads(value)
-        except ValueError:
+            values[name] = parse_json(value)
+        except JsonError:
             values[name] = value
     return values
+
+
+def _short(value: object) -> str:
+    return repr(value)[:60]
 
 
 def _number(least: float, most: float) -> Callable[[str, object], Any]:
@@ -160,7 +166,8 @@ def _number(least: float, most: float) -> Callable[[str, object], Any]:
             or not least <= value <= most
         ):
             raise RequestError(
-                f"{name}={value!r} is no number from {least:g} to {most:g}; pass one in this range"
+                f"{name}={_short(value)} is no number from {least:g} to {most:g}; pass one in this "
+                "range"
             )
         return float(value)
 
@@ -169,29 +176,29 @@ def _number(least: float, most: float) -> Callable[[str, object], Any]:
 
 def _whole(name: str, value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 1000:
-        raise RequestError(f"{name}={value!r} is no whole number from 0 to 1000; pass one")
+        raise RequestError(f"{name}={_short(value)} is no whole number from 0 to 1000; pass one")
     return value
 
 
 def _text(name: str, value: object) -> str:
     if not isinstance(value, str) or not value:
-        raise RequestError(f"{name}={value!r} is no text; pass a string")
+        raise RequestError(f"{name}={_short(value)} is no text; pass a string")
     return value
 
 
 def _switch(name: str, value: object) -> bool:
     if not isinstance(value, bool):
-        raise RequestError(f"{name}={value!r} is neither true nor false; pass one of these")
+        raise RequestError(f"{name}={_short(value)} is neither true nor false; pass one of these")
     return value
 
 
 def _schema(name: str, value: object) -> str:
     """Canonical JSON, so that equal schemas are one case."""
     try:
-        read = json.loads(value) if isinstance(value, str) else value
+        read = parse_json(value) if isinstance(value, str) else value
         if isinstance(read, dict):
             return json.dumps(read, separators=(",", ":"))
-    except (TypeError, ValueError):
+    except (JsonError, TypeError, ValueError, RecursionError):
         pass
     raise RequestError(f"{name} is no JSON object; pass a schema, like {{'type': 'object'}}")
 
@@ -207,7 +214,8 @@ def _bias(name: str, value: object) -> tuple[tuple[int, float], ...]:
         biases[int(token)] = float(bias)
     if not items or not all(map(math.isfinite, biases.values())):
         raise RequestError(
-            f"{name}={value!r} is no table of token ids and numbers; pass for example {{50: -2.5}}"
+            f"{name}={_short(value)} is no table of token ids and numbers; pass for example "
+            "{50: -2.5}"
         )
     return tuple(sorted(biases.items()))
 
@@ -215,7 +223,7 @@ def _bias(name: str, value: object) -> tuple[tuple[int, float], ...]:
 def _import_path(name: str, value: object) -> str:
     module, _, function = str(value).partition(":")
     if not all(part.isidentifier() for part in (*module.split("."), function)):
-        raise RequestError(f"{name}={value!r} names no function; write module:function")
+        raise RequestError(f"{name}={_short(value)} names no function; write module:function")
     return str(value)
 
 
@@ -245,7 +253,7 @@ def _module_hash(path: str) -> str:
         found = None
     if found is None or found.origin is None or not Path(found.origin).is_file():
         raise RequestError(
-            f"factory={path!r} names a module that cannot be found; put it on the Python path"
+            f"factory={path[:60]!r} names a module that cannot be found; put it on the Python path"
         )
     return hashlib.sha256(Path(found.origin).read_bytes()).hexdigest()[:_HASH]
 

@@ -69,12 +69,13 @@ class StaticTree:
         for path in ordered:
             if not path or min(path) < 0:
                 raise RequestError(
-                    f"the tree's path {list(path)} names no node; write places from 0, as in [0, 1]"
+                    f"the tree's path {_short(path)} names no node; write places from 0, as in "
+                    "[0, 1]"
                 )
             needed = [path[:-1], *([(*path[:-1], path[-1] - 1)] * (path[-1] > 0))]
             if missing := [other for other in needed if other not in numbers]:
                 raise RequestError(
-                    f"the tree has the path {list(path)} and not {list(missing[0])}; add it"
+                    f"the tree has the path {_short(path)} and not {_short(missing[0])}; add it"
                 )
         return cls(tuple(numbers[path[:-1]] for path in ordered), children)
 
@@ -213,7 +214,7 @@ def check_children(children: str) -> None:
     """Raises RequestError for an unknown way to draft children."""
     if children not in CHILDREN:
         raise RequestError(
-            f"a tree's children are {children!r}; choose among {', '.join(CHILDREN)}"
+            f"a tree's children are {repr(children)[:60]}; choose among {', '.join(CHILDREN)}"
         )
 
 
@@ -265,7 +266,7 @@ def _pairs(text: str) -> dict[str, object]:
         raise _unreadable(text)
     names = [name.strip() for name, _ in pairs]
     if len(set(names)) < len(names):
-        raise RequestError(f"the tree {text!r} names a setting twice; keep one of them")
+        raise RequestError(f"the tree {text[:80]!r} names a setting twice; keep one of them")
     return {name.strip(): int(number) for name, number in pairs}
 
 
@@ -280,8 +281,12 @@ def _paths(given: object) -> list[list[int]]:
     return [list(path) for path in given]
 
 
+def _short(path: Sequence[int]) -> str:
+    return str(list(path))[:60]
+
+
 def _unreadable(value: object) -> RequestError:
     return RequestError(
-        f"{value!r} is no tree of drafts; write topk=4,depth=5,nodes=16, or paths of places such "
-        "as 0 1 0.0, and after them sampled or replacement where children are drawn"
+        f"{repr(value)[:60]} is no tree of drafts; write topk=4,depth=5,nodes=16, or paths of "
+        "places such as 0 1 0.0, and after them sampled or replacement where children are drawn"
     )

@@ -94,10 +94,26 @@ def measured_rows(path: Path) -> list[dict[str, Any]]:
         raise RequestError(
             f"{path} is no report of schema 1; write one with --specdec-report=FILE.json"
         )
-    measured = [row for row in rows if row["rounds"] is not None and row["depth"] is not None]
-    if measured and "survival_error" not in measured[0]:
-        raise RequestError(f"{path} was written by an older version; write it again")
-    return measured
+    for row in rows:
+        _check_row(row, path)
+    return [row for row in rows if row["rounds"] is not None and row["depth"] is not None]
+
+
+def _check_row(row: object, path: Path) -> None:
+    """Raises RequestError for a case that has not every field of a report, each of its type."""
+    import msgspec
+
+    from ..report.row import HTML_ONLY, ReportRow
+
+    try:
+        msgspec.convert(
+            {**dict.fromkeys(HTML_ONLY, ()), **row} if type(row) is dict else row, ReportRow
+        )
+    except msgspec.ValidationError as error:
+        raise RequestError(
+            f"{path} holds a case that this version does not read ({str(error)[:200]}); write the "
+            "report again"
+        ) from None
 
 
 def chosen_row(rows: list[dict[str, Any]], case: str | None, path: Path) -> dict[str, Any]:

@@ -12,14 +12,19 @@ import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar, get_origin
+from typing import Annotated, Any, TypeVar, get_origin
 
 import msgspec
 import numpy as np
+from msgspec import Meta
 
+from ..common.bounded_files import read_bytes
 from ..common.errors import MeasurementError, RequestError
 
 SCHEMA = 1
+MOST_SHARDS = 999_999
+_MOST = 1 << 34
+"""Bytes of a part."""
 _MAGIC = b"specdec-part\n"
 _DIGEST = 32
 T = TypeVar("T")
@@ -29,9 +34,9 @@ class PartHeader(msgspec.Struct, frozen=True, kw_only=True):
     """What a part belongs to."""
 
     schema: int
-    shard: int
+    shard: Annotated[int, Meta(ge=1, le=MOST_SHARDS)]
     """From 1 on."""
-    shards: int
+    shards: Annotated[int, Meta(ge=1, le=MOST_SHARDS)]
     arguments: tuple[str, ...]
     """pytest's, without the shard and its file."""
     commit: str | None
@@ -73,7 +78,7 @@ class ShardPart(msgspec.Struct, kw_only=True):
     def read(cls, path: Path) -> ShardPart:
         """Raises RequestError for a file that is missing, damaged or something else."""
         try:
-            whole = path.read_bytes()
+            whole = read_bytes(path, _MOST)
         except OSError as error:
             raise RequestError(
                 f"{path} cannot be read ({error.strerror}); check its name"

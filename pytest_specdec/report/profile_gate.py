@@ -5,7 +5,6 @@ what the profile says?
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,8 +14,10 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from ..common.bounded_files import read_text
 from ..common.errors import RequestError
 from ..common.percent import signed_percent
+from ..common.strict_json import JsonError, parse_json
 
 Length = Annotated[float, Meta(ge=1)]
 
@@ -55,19 +56,17 @@ class ProfileVerdict:
 def read_profile(path: Path) -> PublishedProfile:
     """Read a profile. Raises RequestError for a file of another form."""
     try:
-        profile = msgspec.convert(
-            json.loads(path.read_text(encoding="utf-8")), PublishedProfile, strict=True
-        )
+        profile = msgspec.convert(parse_json(read_text(path)), PublishedProfile, strict=True)
     except OSError as error:
         raise RequestError(f"{path} cannot be read ({error.strerror}); check the path") from None
-    except (ValueError, msgspec.ValidationError) as error:
+    except (JsonError, UnicodeDecodeError, msgspec.ValidationError) as error:
         raise RequestError(
-            f"{path} is no speculation profile ({error}); write one with "
+            f"{path} is no speculation profile ({str(error)[:200]}); write one with "
             "`python -m pytest_specdec profile`"
         ) from None
     if profile.schema_version != "1.0":
         raise RequestError(
-            f"{path} has schema {profile.schema_version!r}; profiles of schema 1.0 are read"
+            f"{path} has schema {profile.schema_version[:40]!r}; profiles of schema 1.0 are read"
         )
     return profile
 

@@ -82,6 +82,11 @@ def profile_from_benchmark(path: str | Path) -> CostProfile:
             f"{path} times {strange[0]!r}, which is neither {', '.join(known)} nor a type of "
             f"drafter; {_HINT}"
         )
+    if any((part.k == 0) != (part.part == "target") for part, _ in timed):
+        raise CostError(
+            f"{path} times the target with drafts, or a part without any; the target alone has "
+            f"k = 0; {_HINT}"
+        )
     tables: dict[str, dict[int, dict[int, float]]] = {}
     for part, stats in timed:
         row = tables.setdefault(part.part, {}).setdefault(part.depth, {})
