@@ -19,6 +19,7 @@ from .keyed_noise import KeyedNoise, text_keys
 from .loading import LoadedModel
 from .processors import BatchProcessors, Processors, check_alive
 from .replay import Progress
+from .text_limits import check_context
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -82,8 +83,11 @@ def sample_new_tokens(
 
     Example: `sample_new_tokens(load_model("target"), [[1, 15, 7]], new_tokens=64,
     sampling=Sampling(0.8), seed=0)`. Raises MeasurementError for a target that returns NaN or
-    infinite logits.
+    infinite logits, and RequestError for a prompt that leaves no room in its context for the new
+    tokens.
     """
+    longest = max(map(len, prompts), default=0) + new_tokens
+    check_context([target], longest, new_tokens=new_tokens)
     stop = ending_tokens(target, processors)
     config = GenerationConfig(
         max_new_tokens=new_tokens,

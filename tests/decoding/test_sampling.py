@@ -80,6 +80,21 @@ def test_greedy_texts_of_a_padded_batch_equal_single_unpadded_ones(target: Loade
     assert {len(text) for text in texts} == {24}
 
 
+def test_a_prompt_without_room_for_new_tokens_is_refused_before_sampling(
+    target: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = target.checkpoint.context
+    assert context is not None
+    monkeypatch.setattr(target.model, "forward", None)  # would be called
+    message = (
+        rf"a text of {context + 1} tokens \(8 of them new\) is longer than the context of .*; "
+    )
+    with pytest.raises(RequestError, match=message + "shorten the prompt or lower"):
+        sample_new_tokens(
+            target, [[1], [1] * (context - 7)], new_tokens=8, sampling=Sampling(), seed=0
+        )
+
+
 def test_more_prompts_than_a_batch_keep_their_order(target: LoadedModel) -> None:
     prompts = [PROMPTS[row % len(PROMPTS)] for row in range(70)]
     progress: list[tuple[int, int]] = []
