@@ -25,6 +25,10 @@ bfloat16.
 """
 
 
+_CACHED = 2**18
+"""Logits that are passed over together on a CPU: 1 MiB of them."""
+
+
 def check_logits(logits: torch.Tensor) -> None:
     """Raises MeasurementError for logits (..., vocabulary) that make no distribution: NaN, or
     infinite ones, as numbers become that half precision cannot hold. -inf alone is right, for a
@@ -156,6 +160,34 @@ def target_scores(logits: torch.Tensor, tokens: torch.Tensor, sampling: Sampling
     another. A token that was drawn was in: its distribution is the one with it kept, so p is its
     weight over that of all kept tokens and its own.
     """
+    whole = tokens.shape
+    parts = [
+        _target_scores(some, those, sampling)
+        for some, those in zip(*in_cache(logits, tokens), strict=True)
+    ]
+    return TargetScores(
+        torch.cat([part.log_p for part in parts]).reshape(whole),
+        torch.cat([part.outside for part in parts]).reshape(whole),
+        torch.cat([part.bets for part in parts], 1).reshape(-1, *whole),
+    )
+
+
+def in_cache(
+    logits: torch.Tensor, tokens: torch.Tensor
+) -> tuple[Sequence[torch.Tensor], Sequence[torch.Tensor]]:
+    """Logits (..., vocabulary) as parts (positions, vocabulary), and the tokens (...) of each part.
+
+    What passes over a part several times finds it in a CPU's cache; each position's numbers are
+    those of the whole, to the last bit. Elsewhere there is one part.
+    """
+    flat, those = logits.reshape(-1, logits.shape[-1]), tokens.reshape(-1)
+    if logits.device.type != "cpu" or not len(flat):
+        return [flat], [those]
+    positions = max(1, _CACHED // logits.shape[-1])
+    return torch.split(flat, positions), torch.split(those, positions)
+
+
+def _target_scores(logits: torch.Tensor, tokens: torch.Tensor, sampling: Sampling) -> TargetScores:
     kept = filtered(logits, sampling)
     distributions = torch.log_softmax(kept, -1)
     log_p = distributions.gather(-1, tokens[..., None])[..., 0]

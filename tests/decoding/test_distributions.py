@@ -12,6 +12,7 @@ from scipy import stats
 from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
 from pytest_specdec.cases.case import Sampling
+from pytest_specdec.decoding import distributions
 from pytest_specdec.decoding.distributions import (
     below_the_best,
     draw,
@@ -23,6 +24,7 @@ from pytest_specdec.decoding.distributions import (
     sample,
     target_scores,
 )
+from pytest_specdec.decoding.drafters.score_arrays import smoothed_scores
 
 PROPERTY = settings(deadline=None, max_examples=200)
 DRAWS = 200_000
@@ -241,3 +243,23 @@ def test_a_token_that_no_filter_left_out_and_that_has_no_mass_stays_impossible()
 def test_below_the_best_spares_ties() -> None:
     scores = torch.tensor([[3.0, 2.9, 1.0]]).expand(3, -1)
     assert below_the_best(scores, torch.tensor([0, 1, 2])).tolist() == [False, False, True]
+
+
+@pytest.mark.parametrize(
+    "sampling", [Sampling(1.0), Sampling(0.7, top_k=5), Sampling(1.0, top_p=0.8)], ids=str
+)
+def test_scores_in_parts_are_those_of_the_whole(
+    sampling: Sampling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bit for bit, of tokens inside the filters and outside."""
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(3, 40, 1000, generator=generator) * 3
+    tokens = torch.randint(0, 1000, (3, 40), generator=generator)
+    whole = target_scores(logits, tokens, sampling), smoothed_scores(logits, tokens)
+    monkeypatch.setattr(distributions, "_CACHED", 7000)
+    parts = target_scores(logits, tokens, sampling), smoothed_scores(logits, tokens)
+    for name in ("log_p", "outside", "bets"):
+        assert torch.equal(getattr(whole[0], name), getattr(parts[0], name))
+    assert torch.equal(whole[1], parts[1])
+    assert whole[0].log_p.shape == tokens.shape
+    assert whole[0].bets.shape[1:] == tokens.shape

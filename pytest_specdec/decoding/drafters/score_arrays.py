@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ...acceptance.scores import SMOOTHING
 from ...cases.rules import token_acceptance
-from ..distributions import likeliest, log_distributions, log_scores, one_hot
+from ..distributions import in_cache, likeliest, log_distributions, log_scores, one_hot
 from .protocol import DraftScores, TextBatch
 from .teacher_forcing import as_array
 
@@ -67,8 +67,11 @@ class ScoreArrays:
 
 def smoothed_scores(logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
     """Log-probabilities of tokens at the smoothing temperature of greedy cases."""
-    scaled = torch.log_softmax(logits.float() / SMOOTHING, -1)
-    return scaled.gather(-1, tokens[..., None])[..., 0]
+    parts = [
+        torch.log_softmax(some.float() / SMOOTHING, -1).gather(-1, those[:, None])[:, 0]
+        for some, those in zip(*in_cache(logits, tokens), strict=True)
+    ]
+    return torch.cat(parts).reshape(tokens.shape)
 
 
 def _places(tokens: torch.Tensor, drafted: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
