@@ -122,10 +122,10 @@ def decoded(
     return row, spent
 
 
-def run(name: str, temperature: float, count: int) -> None:
+def run(name: str, temperature: float, count: int, only: str) -> None:
     torch.set_num_threads(1)
     setting = Setting(name, temperature)
-    controllers = setting.controllers()
+    controllers = [one for one in setting.controllers() if only in one.name]
     states = [controller.first() for controller in controllers]
     emitted: dict[int, list[tuple[BatchRow, int]]] = defaultdict(list)
     spent: dict[int, list[float]] = defaultdict(list)
@@ -232,8 +232,9 @@ def predicted(setting: Setting, controller: Controller, texts: tuple[Text, ...])
 
 
 def page(paths: Sequence[Path]) -> None:
-    rows = [json.loads(line) for path in paths for line in path.read_text().splitlines()]
-    rows.sort(key=lambda row: (row["pair"], row["temperature"]))
+    found = [json.loads(line) for path in paths for line in path.read_text().splitlines()]
+    latest = {(row["pair"], row["temperature"], row["controller"]): row for row in found}
+    rows = sorted(latest.values(), key=lambda row: (row["pair"], row["temperature"]))
     lines = [
         "| pair | T | controller | texts | length | apart, % | drafted | apart, % | speed-up | apart, % |",
         "|---|---|---|---|---|---|---|---|---|---|",
@@ -259,22 +260,42 @@ def _line(row: dict[str, Any]) -> str:
     cells = [row["pair"], f"{row['temperature']:g}", row["controller"], row["texts"]]
     for at, what in enumerate(_COMPARED):
         before, now = row[what]
-        reach = 100 * _reach(row, at)
         equal = row["equal"] and what != "speedup"
-        apart = "equal" if equal else f"{100 * (now / before - 1):+.1f} ± {reach:.1f}"
+        apart = "equal" if equal else f"{100 * (now / before - 1):+.1f}"
+        if not equal and (reach := _reach(row, at)) is not None:
+            apart += f" ± {100 * reach:.1f}"
         cells += [f"{before:.3f} / {now:.3f}", apart]
     return "| " + " | ".join(map(str, cells)) + " |"
 
 
-def _reach(row: dict[str, Any], at: int) -> float:
-    """Half of the 95 % interval of a relative difference, over texts like these."""
-    return float(stats.t.ppf(0.975, row["texts"] - 1)) * float(row["errors"][at])
+def _reach(row: dict[str, Any], at: int) -> float | None:
+    """Half of the 95 % interval of a relative difference, over texts like these; None where the run
+    did not keep it.
+    """
+    errors = row.get("errors") or _errors_of_counts(row)
+    error = errors[at]
+    return None if error is None else float(stats.t.ppf(0.975, row["texts"] - 1)) * float(error)
+
+
+def _errors_of_counts(row: dict[str, Any]) -> list[float | None]:
+    """Relative standard errors of rounds and drafts of a run that kept only how many of them they
+    are apart.
+    """
+    counted = row["rounds"], row["rounds"] * row["drafted"][1]
+    rounds = row["rounds"] * row["length"][1] / row["length"][0]
+    expected = rounds, rounds * row["drafted"][0]
+    errors: list[float | None] = [
+        abs(now - before) / abs(z) / before if z else 0.0
+        for now, before, z in zip(counted, expected, row["z"], strict=True)
+    ]
+    return [*errors, None]
 
 
 def _surely(row: dict[str, Any]) -> float:
     """The most by which one of the three surely differs, relatively."""
     return max(
-        abs(row[what][1] / row[what][0] - 1) - _reach(row, at) for at, what in enumerate(_COMPARED)
+        abs(row[what][1] / row[what][0] - 1) - (_reach(row, at) or 0.0)
+        for at, what in enumerate(_COMPARED)
     )
 
 
@@ -285,11 +306,12 @@ def main() -> None:
     running.add_argument("pair", choices=("embedded", "smollm2"))
     running.add_argument("--temperature", type=float, default=0.0)
     running.add_argument("--prompts", type=int, default=20)
+    running.add_argument("--only", default="", metavar="WORDS", help="controllers named so")
     writing = commands.add_parser("page")
     writing.add_argument("results", nargs="+", type=Path)
     given = parser.parse_args()
     if given.command == "run":
-        run(given.pair, given.temperature, given.prompts)
+        run(given.pair, given.temperature, given.prompts, given.only)
     else:
         page(given.results)
 
