@@ -6,7 +6,8 @@
     python benchmarks/axes_page.py serving    # template, draft sampling, temperature, drafter
     python benchmarks/axes_page.py targets    # quantised targets, adapters on target and drafter
     python benchmarks/axes_page.py quantised  # targets as torchao and bitsandbytes store them
-    python benchmarks/axes_page.py context    # questions alone and after 400 to 2,000 tokens of a manual
+    python benchmarks/axes_page.py context    # questions alone and after 1,000 letters of a manual
+    python benchmarks/axes_page.py long       # questions alone and after 400 to 2,000 tokens of it
     python benchmarks/axes_page.py reasoning  # a template with and without enable_thinking
 
 in a few minutes each on one core, and `python benchmarks/axes_page.py page` writes their tables into
@@ -32,8 +33,22 @@ ROOT = Path(__file__).parent.parent
 MODELS = ROOT / "suites" / "smollm2" / "models"
 WORK = MODELS / "axes"
 PAGE = ROOT / "docs" / "axes.md"
-PROMPTS = {"serving": 24, "targets": 12, "quantised": 24, "context": 32, "reasoning": 24}
-NEW_TOKENS = {"serving": 40, "targets": 24, "quantised": 32, "context": 32, "reasoning": 40}
+PROMPTS = {
+    "serving": 24,
+    "targets": 12,
+    "quantised": 24,
+    "context": 12,
+    "long": 32,
+    "reasoning": 24,
+}
+NEW_TOKENS = {
+    "serving": 40,
+    "targets": 24,
+    "quantised": 32,
+    "context": 24,
+    "long": 32,
+    "reasoning": 40,
+}
 LENGTHS = (0, 400, 1000, 2000)
 """Tokens of a manual before a question."""
 THINKING = Path(__file__).parent / "thinking_template.jinja"
@@ -71,6 +86,10 @@ SUITES = {
         'drafter=MODELS + "eagle3"',
     },
     "context": {
+        "model": 'target=MODELS + "target", drafter=MODELS + "exit-20"',
+        "lookup": 'target=MODELS + "target", drafter="prompt-lookup"',
+    },
+    "long": {
         "head": 'target=MODELS + "target", drafter=MODELS + "eagle3"',
         "lookup": 'target=MODELS + "target", drafter="prompt-lookup"',
     },
@@ -190,14 +209,31 @@ def measure(name: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "pytest.ini").write_text("[pytest]\n")
     if name == "context":
+        write_letters(folder / "prompts.jsonl")
+    elif name == "long":
         write_contexts(folder / "prompts.jsonl")
     else:
         shutil.copyfile(ROOT / "suites" / "smollm2" / "prompts.jsonl", folder / "prompts.jsonl")
     tests = [TEST.format(name=test, arguments=given) for test, given in SUITES[name].items()]
     head = HEAD.format(models=str(MODELS), k=K, new_tokens=NEW_TOKENS[name], prompts=PROMPTS[name])
     (folder / "test_axes.py").write_text(head + "".join(tests))
-    options = ["--specdec-report=report.json", *["--specdec-dtype=bfloat16"] * (name == "context")]
+    options = ["--specdec-report=report.json", *["--specdec-dtype=bfloat16"] * (name == "long")]
     run(*["-m", "pytest", "-q", "-p", "no:cacheprovider"], *options, str(folder), cwd=folder)
+
+
+def write_letters(path: Path) -> None:
+    """Questions alone, and each after a part of Python's manual."""
+    import pydoc_data.topics
+
+    topics = pydoc_data.topics.topics
+    long = [topics[name] for name in sorted(topics) if len(topics[name]) > 1200]
+    lines = (ROOT / "suites" / "smollm2" / "prompts.jsonl").read_text().splitlines()
+    with path.open("w") as file:
+        for place, line in enumerate(lines[: PROMPTS["context"] // 2]):
+            question = json.loads(line)["messages"][-1]["content"]
+            for before in ("", f"{long[place][:1000]}\n\n"):
+                messages = [{"role": "user", "content": f"{before}{question}"}]
+                file.write(json.dumps({"category": "manual", "messages": messages}) + "\n")
 
 
 def write_contexts(path: Path) -> None:
@@ -212,7 +248,7 @@ def write_contexts(path: Path) -> None:
     ids = tokenizer.encode(whole).ids
     lines = (ROOT / "suites" / "smollm2" / "prompts.jsonl").read_text().splitlines()
     with path.open("w") as file:
-        for place, line in enumerate(lines[: PROMPTS["context"] // len(LENGTHS)]):
+        for place, line in enumerate(lines[: PROMPTS["long"] // len(LENGTHS)]):
             question = json.loads(line)["messages"][-1]["content"]
             for length in LENGTHS:
                 begin = place * max(LENGTHS)
