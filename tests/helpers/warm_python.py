@@ -35,7 +35,9 @@ LOADED = ("transformers.models.llama.modeling_llama", "scipy.stats")
 
 
 class WarmPython(contextlib.AbstractContextManager["WarmPython"]):
-    """While entered, `executable` starts Python processes for `-c CODE`, `-m MODULE` and scripts."""
+    """While entered, `executable` starts Python processes for `-c CODE`, `-m MODULE` and scripts as
+    forks, and with other options as the interpreter does.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.executable = folder / "warm-python"
@@ -165,7 +167,6 @@ def _run(arguments: list[str]) -> None:
         sys.argv, sys.path = [option, *rest], [os.path.dirname(os.path.abspath(option)), *sys.path]
         runpy.run_path(option, run_name="__main__")
         return
-    assert option.startswith("-m"), f"{arguments}: start this with sys.executable"
     module, *rest = [option[2:], *rest] if option[2:] else rest
     sys.argv, sys.path = [module, *rest], [os.getcwd(), *sys.path]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
@@ -175,6 +176,9 @@ def start(address: str, executable: str, *arguments: str) -> int:
     """Ask for a process with this one's arguments, environment, folder and streams, and wait for
     its exit status.
     """
+    option = next((argument for argument in arguments if argument != "-u"), "-")
+    if option.startswith("-") and not option.startswith(("-c", "-m")):
+        os.execv(sys.executable, [sys.executable, *arguments])
     request = {
         "executable": executable,
         "arguments": arguments,
