@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import importlib
 import json
 import os
-import pkgutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import hypothesis  # noqa: F401  its pytest plugin would import it again in every run within this process
 import pytest
-
-import pytest_specdec
+from helpers.kept_metadata import kept_metadata
+from helpers.kept_models import kept_models
+from helpers.warm_python import import_package
 
 # A module of native code cannot be imported twice into a process.
 with contextlib.suppress(ImportError):
@@ -23,9 +22,7 @@ with contextlib.suppress(ImportError):
 # Runs inside a test drop the modules that they were the first to import. With all modules of the
 # package imported here they find them, which is faster, and tests that patch by name patch the same
 # ones in every run.
-for module in pkgutil.walk_packages(pytest_specdec.__path__, "pytest_specdec."):
-    if not module.name.endswith("__main__"):
-        importlib.import_module(module.name)
+import_package()
 
 TEST = """
 import pytest
@@ -142,6 +139,12 @@ PROMPTS = [
         "umbra",
     )
 ]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _sessions_share_what_they_load() -> Iterator[None]:
+    with kept_metadata(), kept_models():
+        yield
 
 
 @pytest.fixture(scope="session")
