@@ -122,6 +122,14 @@ def log_scores(logits: torch.Tensor, tokens: torch.Tensor, sampling: Sampling) -
     """Log-probability of each token under its distribution, (...); at temperature 0 it is 0 for the
     arg-max, else -inf. NaN where the logits make no distribution.
     """
+    parts = [
+        _log_scores(some, those, sampling)
+        for some, those in zip(*in_cache(logits, tokens), strict=True)
+    ]
+    return torch.cat(parts).reshape(tokens.shape)
+
+
+def _log_scores(logits: torch.Tensor, tokens: torch.Tensor, sampling: Sampling) -> torch.Tensor:
     if sampling.temperature == 0:
         best = logits.max(-1)
         scores = torch.where(best.indices == tokens, 0.0, -torch.inf)

@@ -255,11 +255,17 @@ def test_scores_in_parts_are_those_of_the_whole(
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(3, 40, 1000, generator=generator) * 3
     tokens = torch.randint(0, 1000, (3, 40), generator=generator)
-    whole = target_scores(logits, tokens, sampling), smoothed_scores(logits, tokens)
+
+    def scored() -> list[torch.Tensor]:
+        target = target_scores(logits, tokens, sampling)
+        scores = [log_scores(logits, tokens, other) for other in (sampling, Sampling(0.0))]
+        return [
+            *(target.log_p, target.outside, target.bets),
+            *scores,
+            smoothed_scores(logits, tokens),
+        ]
+
+    whole = scored()
     monkeypatch.setattr(distributions, "_CACHED", 7000)
-    parts = target_scores(logits, tokens, sampling), smoothed_scores(logits, tokens)
-    for name in ("log_p", "outside", "bets"):
-        assert torch.equal(getattr(whole[0], name), getattr(parts[0], name))
-    assert torch.equal(whole[1], parts[1])
-    assert whole[0].log_p.shape == tokens.shape
-    assert whole[0].bets.shape[1:] == tokens.shape
+    assert all(map(torch.equal, whole, scored()))
+    assert all(found.shape[-2:] == tokens.shape for found in whole)
