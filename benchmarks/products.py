@@ -55,17 +55,21 @@ def products(loaded: LoadedModel, texts: tuple[Text, ...], plan: ScoringPlan) ->
         for name, module in loaded.model.named_modules()
         if isinstance(module, torch.nn.Linear) and "lm_head" not in name
     ]
+    config = loaded.model.config
+    width, heads = config.hidden_size, config.num_attention_heads
     inputs = {size: torch.randn(1, size) for size in {weight.shape[1] for weight in linear}}
     for rows in plan.batches:
         length = max(len(texts[row].ids) for row in rows)
         tokens = len(rows) * length
         for weight in linear:
             torch.nn.functional.linear(inputs[weight.shape[1]].expand(tokens, -1), weight)
-        heads = torch.zeros(len(rows) * HEADS, length, WIDTH // HEADS)
-        for _ in range(LAYERS):  # causal: half of each product
-            half = heads[:, : length // 2]
-            torch.bmm(torch.bmm(half, heads.transpose(1, 2)), heads)
-        states = torch.randn(len(rows) * (length - PROMPT), WIDTH)
+        keys = torch.zeros(len(rows) * heads, length, width // heads)
+        for _ in range(config.num_hidden_layers):  # causal: half of each product
+            half = keys[:, : length // 2]
+            torch.bmm(torch.bmm(half, keys.transpose(1, 2)), keys)
+        states = torch.randn(
+            sum(len(texts[row].ids) - texts[row].prompt_length for row in rows), width
+        )
         torch.nn.functional.linear(states, loaded.model.lm_head.weight)
 
 
