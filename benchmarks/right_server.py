@@ -50,7 +50,7 @@ class RightServer:
         self._usage, self._logprobs, self._ids = rng.random(3) < (0.8, 0.7, 0.6)
         self._counts_end, self._keeps_stop, self._ties = rng.random(3) < (0.5, 0.3, 0.3)
         self._grammars, self._tools = rng.random(2) < (0.8, 0.8)
-        self._several = self._rng.random() < 0.8
+        self._several = np.random.default_rng([seed, 1]).random() < 0.8
         self._seed = seed
         self._texts: dict[str, tuple[list[bytes], bool, int]] = {}
 

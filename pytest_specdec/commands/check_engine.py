@@ -161,6 +161,9 @@ def run(arguments: argparse.Namespace) -> int:
     from ..output.text_server import TextServer
 
     server = TextServer.at(arguments.url)
+    reference = TextServer.at(arguments.reference) if arguments.reference else None
+    if reference is not None:
+        _ = reference.model  # one that does not answer is an error, and no failed check
     engine, cases, why = _counted(arguments, server)
     subject = OutputSubject(
         name=f"{server.url}: {server.model}, {len(prompts)} prompts, {arguments.new_tokens} new "
@@ -170,13 +173,14 @@ def run(arguments: argparse.Namespace) -> int:
         engine=engine,
         cases=cases,
         server=server,
-        reference=TextServer.at(arguments.reference) if arguments.reference else None,
+        reference=reference,
         concurrency=arguments.concurrency,
         alpha=arguments.alpha,
         soak=SoakLimits(requests=arguments.soak, minutes=arguments.soak_minutes)
         if arguments.soak
         else None,
         report=CommandProgress(),
+        by_command=True,
     )
     report = examined(subject, frozenset(arguments.require or ()))
     if arguments.output is not None:

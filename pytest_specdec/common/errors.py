@@ -52,6 +52,10 @@ class MeasurementError(SpecdecError):
     """The measurement ended without a usable record, for example without a single round."""
 
 
+class DraftCountError(MeasurementError):
+    """The engine drafts another number of tokens in a round than the k that was named."""
+
+
 class MissingExtraError(RequestError, ImportError):
     """A package that an extra of this project brings is not installed, or too old."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from ..common.errors import RequestError, SpecdecError
+from ..common.errors import DraftCountError, RequestError, SpecdecError
 from ..engines.model_checks import conformance, ending_fault, oracle
 from .batches import check_batches, check_served_batches
 from .results import CheckOutcome, OutputReport, OutputResult, failed, passed, unchecked
@@ -62,6 +62,11 @@ def texts(subject: OutputSubject) -> OutputResult:
         if found.outcome is not CheckOutcome.OK or not subject.weights_here:
             return found
         words.append(found.words)
+    elif subject.by_command and not subject.weights_here:
+        raise RequestError(
+            "nothing to compare them with; name a server of the same model without a drafter by "
+            "--reference URL, or the target's weights by --k K --target PATH"
+        )
     engine, cases = subject.needs_cases()
     for case in cases:
         judged = conformance(engine, case, subject.alpha / len(cases))
@@ -208,7 +213,9 @@ CHECKS: Mapping[str, OutputCheck] = {
 
 
 def examined(subject: OutputSubject, required: frozenset[str] = frozenset()) -> OutputReport:
-    """All checks of a subject. Raises RequestError for a required check that does not exist."""
+    """All checks of a subject. Raises RequestError for a required check that does not exist, and
+    where the engine drafts another number of tokens than k.
+    """
     results = []
     for done, (name, check) in enumerate(CHECKS.items()):
         subject.report(f"checking {name}", done, len(CHECKS))
@@ -222,9 +229,16 @@ def examined(subject: OutputSubject, required: frozenset[str] = frozenset()) -> 
 def _result(name: str, check: OutputCheck, subject: OutputSubject) -> OutputResult:
     try:
         return check(subject)
+    except DraftCountError as error:
+        raise RequestError(_said(error, subject)) from None  # a wrong k is no fault of the engine
     except RequestError as error:
-        return unchecked(name, str(error))
+        return unchecked(name, _said(error, subject))
     except SpecdecError as error:
         if getattr(error, "status", None) in _NO_ANSWER:
-            return unchecked(name, str(error))
-        return failed(name, str(error))
+            return unchecked(name, _said(error, subject))
+        return failed(name, _said(error, subject))
+
+
+def _said(error: SpecdecError, subject: OutputSubject) -> str:
+    """The message, with the options that the reader has."""
+    return str(error).replace("--specdec-", "--") if subject.by_command else str(error)

@@ -41,6 +41,8 @@ class OutputSubject:
     soak: SoakLimits | None = None
     """How long a server is asked the same again; None for no soak."""
     report: Progress = no_progress
+    by_command: bool = False
+    """Whether a command asks, whose options are those of pytest without `specdec-`."""
 
     @property
     def weights_here(self) -> bool:

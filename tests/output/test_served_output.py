@@ -14,9 +14,10 @@ from helpers.served_texts import DEFECTS, TEXTS, ToySpeculation, toy_server
 
 from pytest_specdec.__main__ import main
 from pytest_specdec.cases.prompts import Prompt
+from pytest_specdec.common.errors import DraftCountError, RequestError
 from pytest_specdec.output import checks
 from pytest_specdec.output.checks import CHECKS, examined
-from pytest_specdec.output.results import CheckOutcome, OutputReport
+from pytest_specdec.output.results import CheckOutcome, OutputReport, OutputResult
 from pytest_specdec.output.stop_tokens import check_stop_tokens
 from pytest_specdec.output.subject import OutputSubject
 from pytest_specdec.output.text_server import TextServer
@@ -134,6 +135,35 @@ def test_the_command_prints_and_writes_one_page(
     assert "returned: " in printed
     assert "| endings | failed | prompt 0, stop " in page.read_text()
     assert "First divergence of *endings*" in page.read_text()
+
+
+def test_lines_name_the_options_of_the_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with toy_server() as url:
+        main(["check-engine", url, "--prompts", str(prompts_file(tmp_path)), "--new-tokens", "48"])
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "without a drafter by --reference URL, or the target's weights by --k K" in printed
+    assert "--specdec-" not in printed
+
+
+def test_a_reference_that_does_not_answer_is_exit_status_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--prompts", str(prompts_file(tmp_path)), "--reference"]
+    with toy_server() as url, playing({"/v1/models": [Answer("no", status=404)]}) as stage:
+        assert main(["check-engine", url, *options, stage.url]) == 2
+    assert "HTTP 404" in capsys.readouterr().err
+
+
+def test_a_wrong_k_is_the_callers_and_no_failed_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    def drafts_three(subject: OutputSubject) -> OutputResult:
+        raise DraftCountError("no round drafts more than 3 tokens; use --specdec-k=3")
+
+    monkeypatch.setattr(checks, "CHECKS", {"counters": drafts_three})
+    subject = OutputSubject(name="toy", prompts=PROMPTS, new_tokens=48, by_command=True)
+    with pytest.raises(RequestError, match="3 tokens; use --k=3"):
+        examined(subject)
 
 
 def test_a_required_check_that_does_not_exist_is_exit_status_2(

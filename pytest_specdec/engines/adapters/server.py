@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from ...cases.case import Sampling
-from ...common.errors import MeasurementError, RequestError
+from ...common.errors import DraftCountError, RequestError
 from ...common.printable import KEY
 from ..adapter_api import (
     Capabilities,
@@ -261,7 +261,7 @@ class ServedAdapter(abc.ABC):
 
     def _check_depth(self, drafted: int, k: int, where: str) -> None:
         if drafted > k:
-            raise MeasurementError(
+            raise DraftCountError(
                 f"{where}: a round drafts {drafted} tokens and k is {k}; use --specdec-k={drafted}"
             )
 
@@ -272,9 +272,9 @@ class ServedAdapter(abc.ABC):
             (one_round.drafted for reply in replies for one_round in reply.rounds or ()), default=k
         )
         if most != k:
-            raise self.refuse(
-                f"no round drafts more than {most} tokens and k is {k}; use --specdec-k={most}, or "
-                "restart it"
+            raise DraftCountError(
+                f"{self.client.url} ({self.name}): no round drafts more than {most} tokens and k "
+                f"is {k}; use --specdec-k={most}, or restart it"
             )
         if self.capabilities.per_request or any(
             reply.rounds is not None or reply.totals is not None for reply in replies

@@ -210,7 +210,8 @@ def test_a_server_of_another_k_is_an_error() -> None:
     with playing(llama_cpp(metrics=[Answer("", 501)])) as stage:
         adapter = Unprobed.LlamaCpp(EngineSetup(), stage.client())
         with pytest.raises(
-            ServerError, match=r"no round drafts more than 3 tokens and k is 5; use --specdec-k=3"
+            MeasurementError,
+            match=r"no round drafts more than 3 tokens and k is 5; use --specdec-k=3",
         ):
             run(adapter, request(k=5))
     with (
