@@ -4,8 +4,11 @@ an error.
 
 from __future__ import annotations
 
+import collections
+import dataclasses
 import itertools
 import json
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -391,6 +394,53 @@ def test_what_was_finished_is_kept_and_not_asked_for_again(tmp_path: Path) -> No
         served_texts(scorer, TEXTS, cache=ScoreCache(path, scorer))
         assert stage.request_count("/v1/completions") == 7 + 1 + 4, "all are kept now"
     for text, text_scores in zip(TEXTS, scored, strict=True):
+        np.testing.assert_allclose(text_scores.logprobs, TARGET.scores(text), atol=1e-12)
+
+
+def _unsteady(answered: collections.Counter[tuple[int, ...]], seed: int) -> dict[str, Any]:
+    """A server that fails one request in twelve: 503, no answer, half of one, or it stalls."""
+    rng, plays = random.Random(seed), TARGET.plays("vllm")
+    (right,) = plays["/v1/completions"]
+    faults = [Answer("busy", 503), Answer(reset=True), Answer(wait=0.6)]
+
+    def play(body: dict[str, Any]) -> Answer:
+        answer: Answer = right(body)
+        if rng.random() < 1 / 12:
+            return rng.choice([*faults, dataclasses.replace(answer, cut=40)])
+        answered[tuple(body["prompt"])] += 1
+        return answer
+
+    return plays | {"/v1/completions": [play]}
+
+
+def test_of_a_server_that_fails_stalls_and_restarts_each_text_is_scored_once(
+    tmp_path: Path,
+) -> None:
+    """The restart comes after 40 of 100 texts; the next run asks for the others alone."""
+    texts, path = TARGET.texts(100, length=12), tmp_path / "target.jsonl"
+    answered = collections.Counter[tuple[int, ...]]()
+    plays = _unsteady(answered, 0)
+    dies = [*plays["/v1/completions"] * 40, Answer(reset=True)]
+    with playing(plays | {"/v1/completions": dies}) as stage:
+        scorer = scorer_at(stage.client(tries=4, timeout=0.3))
+        scorer.client.url = "http://host"
+        with pytest.raises(ServerError, match="of 100 texts are kept, and not asked for again"):
+            served_texts(scorer, texts, cache=ScoreCache(path, scorer), workers=4)
+        assert scorer.client.lost > 0
+    first = set(answered)
+    answered.clear()
+    with playing(_unsteady(answered, 1)) as stage:
+        scorer = scorer_at(stage.client(tries=4, timeout=0.3))
+        scorer.client.url = "http://host"
+        cache = ScoreCache(path, scorer)
+        assert cache.kept == len(first)
+        scored = served_texts(scorer, texts, cache=cache, workers=4)
+        assert ScoreCache(path, scorer).kept == len({text.ids for text in texts})
+    assert 30 < len(first) < 45
+    again = set(answered) & first
+    assert len(again) <= 1 + 4, "one to see that the model is the same, a sample again"
+    assert max(answered.values()) <= 3
+    for text, text_scores in zip(texts, scored, strict=True):
         np.testing.assert_allclose(text_scores.logprobs, TARGET.scores(text), atol=1e-12)
 
 
