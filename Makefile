@@ -294,8 +294,9 @@ torn: $(READY)  ## updates that are stopped by kills, power cuts, failing disks 
 	$(BIN)/python benchmarks/torn_updates.py
 	$(BIN)/python benchmarks/killed_sessions.py
 
-fuzz: $(READY)  ## 102,000 mutants of everything that is read
+fuzz: $(READY)  ## 150,000 mutants of everything that is read, and values made from schemas
 	$(BIN)/python benchmarks/fuzz_inputs.py --mutants 6000
+	$(BIN)/python benchmarks/schema_inputs.py
 
 same-again: $(READY)  ## sessions whose reports are byte-identical, apart from timings
 	$(BIN)/python benchmarks/same_again.py

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,21 +21,29 @@ import torch
 from pytest_specdec.baselines.store import BaselineStore
 from pytest_specdec.cases.case import Case, TextKey
 from pytest_specdec.cases.drafter import DraftModelSpec
+from pytest_specdec.decoding import scoring
 from pytest_specdec.engines.models import ModelPool
 from pytest_specdec.engines.own.replay_engine import ReplayEngine
 
 ROOT = Path(__file__).parent.parent
 MODELS = ROOT / "suites" / "models"
 EXACT = 1e-4
+PROMPTS = ROOT / "suites" / "text" / "prompts.jsonl"
+LOGITS = scoring._LOGIT_BUDGET["cpu"]
 
 
-def lengths(prompts: int, dtype: str, threads: int) -> dict[str, float]:
-    """The length of each prompt's text; the pooled one under its name."""
+def lengths(
+    prompts: int, dtype: str, threads: int, *, alone: bool = False, file: Path = PROMPTS
+) -> dict[str, float]:
+    """The length of each prompt's text; the pooled one under its name. With `alone` no two texts
+    are in one batch.
+    """
     torch.set_num_threads(threads)
+    scoring._LOGIT_BUDGET["cpu"] = 1 if alone else LOGITS
     key = TextKey(
         "text",
         str(MODELS / "text-target"),
-        ROOT / "suites" / "text" / "prompts.jsonl",
+        file,
         prompts,
         128,
         1.0,
@@ -57,20 +67,30 @@ def main() -> int:
     parser.add_argument("--prompts", type=int, default=12)
     asked = parser.parse_args()
     plain, worst = lengths(asked.prompts, "float32", 1), 0.0
+    folder = tempfile.TemporaryDirectory()
+    backwards = Path(folder.name) / "text" / "prompts.jsonl"
+    backwards.parent.mkdir()
+    rows = PROMPTS.read_text(encoding="utf-8").splitlines()[: asked.prompts]
+    backwards.write_text("\n".join(reversed(rows)), encoding="utf-8")
     print("| setting | largest difference of a prompt | of the pooled length |\n|---|---|---|")
-    for name, prompts, dtype, threads in (
-        ("again", asked.prompts, "float32", 1),
-        ("2 threads", asked.prompts, "float32", 2),
-        ("4 threads", asked.prompts, "float32", 4),
-        ("a third of the prompts", asked.prompts // 3, "float32", 1),
-        ("bfloat16", asked.prompts, "bfloat16", 1),
-    ):
-        other = lengths(prompts, dtype, threads)
+    whole = asked.prompts
+    settings: tuple[tuple[str, int, str, int, dict[str, Any]], ...] = (
+        ("again", whole, "float32", 1, {}),
+        ("2 threads", whole, "float32", 2, {}),
+        ("4 threads", whole, "float32", 4, {}),
+        ("one text in a batch", whole, "float32", 1, {"alone": True}),
+        ("prompts in reverse", whole, "float32", 1, {"file": backwards}),
+        ("a third of the prompts", whole // 3, "float32", 1, {}),
+        ("bfloat16", whole, "bfloat16", 1, {}),
+    )
+    for name, prompts, dtype, threads, other_ways in settings:
+        other = lengths(prompts, dtype, threads, **other_ways)
         shared = [key for key in other if key != "pooled"]
         apart = max(abs(other[key] / plain[key] - 1) for key in shared)
         pooled = abs(other["pooled"] / plain["pooled"] - 1) if prompts == asked.prompts else np.nan
         print(f"| {name} | {apart:.1e} | {pooled:.1e} |", flush=True)
         worst = max(worst, apart) if dtype == "float32" else worst
+    folder.cleanup()
     return 0 if worst <= EXACT else 1
 
 

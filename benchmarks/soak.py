@@ -82,10 +82,10 @@ def session(folder: Path, *options: str) -> tuple[int, str]:
     """Exit status and output of one session in this process."""
     said = io.StringIO()
     before = dict(os.environ)
-    with contextlib.chdir(folder), contextlib.redirect_stdout(said):
-        with contextlib.redirect_stderr(said):
-            arguments = ["-q", "-p", "no:cacheprovider", "--specdec-device=cpu", *options]
-            status = int(pytest.main([*arguments, "suite"]))
+    arguments = ["-q", "-p", "no:cacheprovider", "--specdec-device=cpu", *options, "suite"]
+    quiet = contextlib.redirect_stdout(said), contextlib.redirect_stderr(said)
+    with contextlib.chdir(folder), quiet[0], quiet[1]:
+        status = int(pytest.main(arguments))
     os.environ.clear()
     os.environ.update(before)
     return status, said.getvalue()
