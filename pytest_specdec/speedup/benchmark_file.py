@@ -20,6 +20,7 @@ from ..common.strict_json import JsonError, parse_json
 from .cost_profile import CostProfile
 from .profile_file import PlainLine
 
+_MOST_SPREAD = 1_000_000
 _HINT = "save one with: pytest --benchmark-json=FILE, of tests that use specdec_rounds"
 
 
@@ -97,6 +98,11 @@ def profile_from_benchmark(path: str | Path) -> CostProfile:
             )
         row[part.k] = round(stats.median * 1e3, 4)
     spread = max(stats.iqr / stats.median if stats.median > 0 else 0.0 for _, stats in timed)
+    if spread > _MOST_SPREAD:
+        raise CostError(
+            f"{path} holds times that differ {_MOST_SPREAD:,}-fold from round to round; time them "
+            "again"
+        )
     return CostProfile(
         verify=tables.pop("verify", {}).get(0, {}),
         draft=tables.pop(DRAFT, {}),
