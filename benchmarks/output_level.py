@@ -48,6 +48,8 @@ from pytest_specdec.output.tool_calls import check_tool_calls
 
 MARKED = marks_of("output_level.py")
 RUNS, ALPHA, JOBS = 2000, 0.01, 2
+PENALISED = 10
+"""One of so many runs has penalties, whose texts take longest."""
 PROMPTS = tuple(Prompt(f"p{row}", "all", f"prompt {row}" * (row + 1)) for row in range(2))
 K, LONGEST, TEXTS = 3, 30, 8
 
@@ -98,8 +100,12 @@ def of_models(seeds: Iterable[int]) -> dict[str, collections.Counter[str]]:
         found["soak, cold and warm prefix"][cache_outcome(seed, PROMPTS)] += 1
         impossible = impossible_p(rng) <= ALPHA
         found["oracle, impossible rejections, at 1 %"]["failed" if impossible else "ok"] += 1
-        penalised = penalised_evidence(rng) >= 1 / ALPHA
-        found["texts, penalties and drafts, at 1 %"]["failed" if penalised else "ok"] += 1
+        name = "texts, penalties and drafts, at 1 %"
+        if seed % PENALISED:
+            found[name]["left out"] += 1
+            continue
+        penalised = penalised_evidence(np.random.default_rng([10, seed])) >= 1 / ALPHA
+        found[name]["failed" if penalised else "ok"] += 1
     return dict(found)
 
 
@@ -203,9 +209,10 @@ def rows_of(parts: list[dict[str, collections.Counter[str]]], runs: int) -> tupl
     found, kept = [], True
     for name in parts[0]:
         outcomes = sum((part[name] for part in parts), collections.Counter[str]())
-        judged, wrong = runs - outcomes["not checked"], outcomes["failed"]
-        found.append(row(name, f"{runs:,}", f"{judged:,}", wrong, _interval(wrong, runs)))
-        kept &= _held(wrong, runs) if name.endswith("at 1 %") else wrong == 0
+        made = runs - outcomes["left out"]
+        judged, wrong = made - outcomes["not checked"], outcomes["failed"]
+        found.append(row(name, f"{made:,}", f"{judged:,}", wrong, _interval(wrong, made)))
+        kept &= _held(wrong, made) if name.endswith("at 1 %") else wrong == 0
     return found, kept
 
 

@@ -125,7 +125,7 @@ def _fault(
         if fault is None:
             continue
         apart = parted(server, prompt, alone.text, choice.text, names=names)
-        if apart is not None and apart.tie and "\ufffd" not in choice.text:
+        if apart is not None and apart.tie:
             continue
         if apart is not None and apart.tie is None:
             return ServedChoices(doubt=f"choice {index} {name} is another text; {apart.doubt}")
