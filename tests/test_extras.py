@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from helpers.support import ROOT
+from helpers.tiers import exhaustive
 
 from pytest_specdec.common.errors import EXTRAS, MissingExtraError, RequestError, naming_extras
 
@@ -120,7 +121,7 @@ def test_a_gate_names_the_extra_in_place_of_a_traceback(
     assert "ModuleNotFoundError" not in done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("engine", ["vllm", "logprobs"])
+@pytest.mark.parametrize("engine", [exhaustive("vllm"), "logprobs"])
 def test_engines_at_a_server_name_the_extra(engine: str, tmp_path: Path) -> None:
     test = (
         "import pytest\n"

@@ -85,7 +85,10 @@ def test_the_suite_has_the_settings_in_which_defects_show() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [exhaustive(name) if cause is SMALL_Q else name for name, (_, cause) in FOUND_IN.items()],
+    [
+        exhaustive(name) if cause in (SMALL_Q, RAW_Q) else name
+        for name, (_, cause) in FOUND_IN.items()
+    ],
 )
 def test_a_defect_of_sampling_is_found_and_named(name: str) -> None:
     label, cause = FOUND_IN[name]

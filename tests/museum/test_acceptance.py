@@ -29,14 +29,14 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
     return Lab(tmp_path_factory.mktemp("museum"))
 
 
-@pytest.mark.parametrize("exhibit", some(EXHIBITS, 4), ids=lambda exhibit: exhibit.name)
+@pytest.mark.parametrize("exhibit", some(EXHIBITS, 6), ids=lambda exhibit: exhibit.name)
 def test_the_gate_flags_it(lab: Lab, exhibit: Exhibit) -> None:
     judge_by_the_gate(exhibit, lab.baseline(exhibit.setting), lab.broken(exhibit))
 
 
 @pytest.mark.parametrize(
     "exhibit",
-    some(HEAD_EXHIBITS, 4, lambda exhibit: exhibit.gate in RARE),
+    some(HEAD_EXHIBITS, 6, lambda exhibit: exhibit.gate in RARE),
     ids=lambda exhibit: exhibit.name,
 )
 def test_gate_and_oracle_see_what_they_can(lab: Lab, exhibit: Exhibit) -> None:
@@ -79,7 +79,7 @@ def test_the_doctor_names_engines_that_are_known(lab: Lab, exhibit: Exhibit) -> 
 
 @pytest.mark.parametrize(
     "exhibit",
-    some([candidate for candidate in EXHIBITS + HEAD_EXHIBITS if candidate.hides], 4),
+    some([candidate for candidate in EXHIBITS + HEAD_EXHIBITS if candidate.hides], 6),
     ids=lambda exhibit: exhibit.name,
 )
 def test_it_hides_elsewhere(lab: Lab, exhibit: Exhibit) -> None:

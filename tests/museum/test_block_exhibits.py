@@ -17,7 +17,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
     return Lab(tmp_path_factory.mktemp("museum"))
 
 
-@pytest.mark.parametrize("exhibit", some(BLOCK_EXHIBITS, 3), ids=lambda exhibit: exhibit.name)
+@pytest.mark.parametrize("exhibit", some(BLOCK_EXHIBITS, 5), ids=lambda exhibit: exhibit.name)
 def test_gate_and_oracle_see_what_they_can(lab: Lab, exhibit: Exhibit) -> None:
     """The oracle reads the same files, so it repeats what is wrong in them."""
     before = lab.baseline(exhibit.setting)

@@ -19,7 +19,7 @@ from pytest_specdec.lossless.samplers.check import assert_lossless
 SOURCE = re.compile(r"[\w.-]+/[\w.-]+#\d+|arXiv:\d{4}\.\d{5}")
 
 
-@pytest.mark.parametrize("mutant", some(MUTANTS, 4), ids=lambda mutant: mutant.name)
+@pytest.mark.parametrize("mutant", some(MUTANTS, 6), ids=lambda mutant: mutant.name)
 def test_it_is_found(mutant: Mutant) -> None:
     with pytest.raises(AssertionError, match="not lossless") as raised:
         assert_lossless(mutant.sample, drafts=mutant.drafts, batched=mutant.batched)

@@ -26,7 +26,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
     return Lab(tmp_path_factory.mktemp("museum"))
 
 
-@pytest.mark.parametrize("exhibit", some(RESIDUAL_EXHIBITS, 3), ids=lambda exhibit: exhibit.name)
+@pytest.mark.parametrize("exhibit", some(RESIDUAL_EXHIBITS, 5), ids=lambda exhibit: exhibit.name)
 def test_gate_and_oracle_see_it(lab: Lab, exhibit: Exhibit) -> None:
     before = lab.baseline(exhibit.setting)
     now, agreement = lab.broken_and_judged(exhibit)
