@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from helpers.eagle3 import write_head
 from helpers.support import ROOT
+from helpers.tiers import exhaustive
 
 from pytest_specdec import replay
 from pytest_specdec.__main__ import main
@@ -84,7 +85,7 @@ def test_lengths_are_those_of_replay_for_every_k(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("head", ["text-medusa", "text-dflash", "text-eagle3"])
+@pytest.mark.parametrize("head", ["text-medusa", "text-dflash", exhaustive("text-eagle3")])
 def test_embedded_heads(head: str, tmp_path: Path) -> None:
     out = tmp_path / "card.json"
     prompts = ROOT / "suites" / "text" / "prompts.jsonl"

@@ -68,6 +68,7 @@ def test_few_texts_decide_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     assert "has 76 more prompts: --texts=80 reads all" in text
 
 
+@pytest.mark.exhaustive
 def test_random_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     target = MODELS / "deep-target"
     head = write_head(tmp_path / "head", target, ids=(2, 4, 5), drafted=100)

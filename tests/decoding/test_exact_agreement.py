@@ -91,7 +91,7 @@ def compare_greedy(
     assert outcomes == set(range(k + 1)) or k > 4
 
 
-@pytest.mark.parametrize("drafter", ["draft model", "own heads"])
+@pytest.mark.parametrize("drafter", ["draft model", exhaustive("own heads")])
 @pytest.mark.parametrize(("every", "rounds"), [(6, 330), exhaustive(1, 2000)])
 def test_sampled_generation_agrees_with_replay_within_three_standard_errors(
     target, draft, prompts, drafter: str, every: int, rounds: int

@@ -44,6 +44,7 @@ def run(project: Path, command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command_line, cwd=project, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.usefixtures("warm_processes")
 def test_the_pages_commands_give_the_report_and_the_sound(project: Path) -> None:
     (commands,) = re.findall(r"```console\n(.*?)```", PAGE, re.S)

@@ -89,7 +89,7 @@ the vocabulary.
 """
 
 
-@pytest.mark.parametrize(("sampled_case", "kind"), [(HOT, "z"), (LOOKUP, "rounds")])
+@pytest.mark.parametrize(("sampled_case", "kind"), [exhaustive(HOT, "z"), (LOOKUP, "rounds")])
 def test_drafts_that_are_filtered_by_the_wrong_distribution_are_found(
     sampled_case: Case, kind: str
 ) -> None:
