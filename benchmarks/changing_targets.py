@@ -26,7 +26,7 @@ import numpy as np
 import torch
 
 sys.path.append(str(Path(__file__).parent.parent / "tests"))
-sys.path.append(str(Path(__file__).parent.parent / "suites" / "models"))
+sys.path.insert(0, str(Path(__file__).parent.parent / "suites" / "models"))
 
 import corpus
 from changed_target import prompts as beginnings

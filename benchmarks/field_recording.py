@@ -115,7 +115,7 @@ def counts_of(accepted: NDArray[np.int8], name: str = "p") -> Counts:
 def record(temperature: float) -> Recording:
     """Decode all runs."""
     root = Path(__file__).parent.parent
-    sys.path += [str(root / "tests"), str(root / "suites" / "models")]
+    sys.path[:0] = [str(root / "tests"), str(root / "suites" / "models")]
     from changed_target import prompts
     from helpers.embedded import Pair
     from weight_changes import CHANGES, changed

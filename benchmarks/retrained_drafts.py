@@ -31,7 +31,7 @@ from pytest_specdec.gate import Verdict, judge
 from pytest_specdec.records.conditions import Fingerprints
 from pytest_specdec.records.measured import MeasuredRun
 
-sys.path.append(str(Path(__file__).parent.parent / "suites" / "models"))
+sys.path.insert(0, str(Path(__file__).parent.parent / "suites" / "models"))
 
 import build
 

@@ -12,7 +12,7 @@ import torch
 
 from pytest_specdec.decoding.loading import LoadedModel
 
-sys.path.append(str(Path(__file__).parent.parent / "suites" / "models"))
+sys.path.insert(0, str(Path(__file__).parent.parent / "suites" / "models"))
 
 Change = Callable[[LoadedModel, int], None]
 """Changes a model by a seed."""
