@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import re
 import statistics
 import sys
 import time
@@ -28,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from helpers.embedded import Pair, generate
 from helpers.support import EMBEDDED
+from marked_page import marks_of, write_lines
 from products import products
 from scipy import stats
 from weight_changes import noise
@@ -179,10 +179,7 @@ def main() -> None:
         lines += rows(temperature, runs)
     print("\n".join(lines))
     if options.into:
-        page = options.into.read_text()
-        block = re.compile(rf"(<!-- {MARK} -->\n).*?(\n?<!-- end -->)", re.S)
-        made = "\n".join(lines)
-        options.into.write_text(block.sub(lambda match: f"{match[1]}{made}\n<!-- end -->", page))
+        write_lines(options.into, marks_of(MARK), "\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -17,6 +17,8 @@ import threading
 import time
 from pathlib import Path
 
+from marked_page import marks_of, write_lines
+
 ROOT = Path(__file__).parent.parent
 SUITE = ROOT / "suites" / "smollm2"
 WAYS = ("import", "offload", "memory")
@@ -127,9 +129,7 @@ def main() -> None:
     made = table({way: in_process(way, options.prompts) for way in WAYS}, options.prompts)
     print(made)
     if options.into:
-        page = options.into.read_text()
-        block = re.compile(rf"(<!-- {MARK} -->\n).*?(\n?<!-- end -->)", re.S)
-        options.into.write_text(block.sub(lambda match: f"{match[1]}{made}\n<!-- end -->", page))
+        write_lines(options.into, marks_of(MARK), made)
 
 
 if __name__ == "__main__":

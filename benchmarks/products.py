@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import re
 import tempfile
 import time
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from marked_page import marks_of, write_lines
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from pytest_specdec.cases.case import Sampling
@@ -121,10 +121,7 @@ def main() -> None:
         )
         print(lines[-1], flush=True)
     if options.into:
-        page = options.into.read_text()
-        block = re.compile(rf"(<!-- {MARK} -->\n).*?(\n?<!-- end -->)", re.S)
-        made = "\n".join(lines)
-        options.into.write_text(block.sub(lambda match: f"{match[1]}{made}\n<!-- end -->", page))
+        write_lines(options.into, marks_of(MARK), "\n".join(lines))
 
 
 if __name__ == "__main__":

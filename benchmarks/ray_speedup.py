@@ -14,7 +14,6 @@ import dataclasses
 import functools
 import hashlib
 import json
-import re
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from marked_page import marks_of, write_lines
 
 from pytest_specdec.baselines.store import BaselineStore
 from pytest_specdec.cases.case import Case, TextKey
@@ -116,10 +116,7 @@ def main() -> None:
     ]
     print("\n".join(lines))
     if options.into:
-        page = options.into.read_text()
-        block = re.compile(rf"(<!-- {MARK} -->\n).*?(\n?<!-- end -->)", re.S)
-        made = "\n".join(lines)
-        options.into.write_text(block.sub(lambda match: f"{match[1]}{made}\n<!-- end -->", page))
+        write_lines(options.into, marks_of(MARK), "\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -84,8 +84,8 @@ class Eagle3Patient:
             spelling = f" (config.json: {said.said()})"
         return f"as written: states {named_states(reading.states, self._layers)}{spelling}"
 
-    def _differences(self, one: Eagle3Reading, other: Eagle3Reading) -> list[str]:
-        return differences(one, other, self._layers, self._files.config.head_dim)
+    def _differences(self, first: Eagle3Reading, second: Eagle3Reading) -> list[str]:
+        return differences(first, second, self._layers, self._files.config.head_dim)
 
     def cures(self, reading: Eagle3Reading) -> Sequence[str]:
         return cures(self._files, self.readings.written(), reading, self._layers)

@@ -60,7 +60,7 @@ def last_line(diagnosis: Diagnosis[R]) -> str:
 
 def _verdict(diagnosis: Diagnosis[R]) -> Iterator[str]:
     findings, patient = diagnosis.findings, diagnosis.patient
-    written, best = (findings.length(one) for one in (findings.written, findings.best))
+    written, best = (findings.length(reading) for reading in (findings.written, findings.best))
     yield f"verdict: {diagnosis.outcome.words}"
     if diagnosis.outcome is DoctorOutcome.RIGHT:
         yield (
@@ -166,9 +166,11 @@ def _undecided(diagnosis: Diagnosis[R]) -> Iterator[str]:
 
 def _table(diagnosis: Diagnosis[R]) -> Iterator[str]:
     findings, patient = diagnosis.findings, diagnosis.patient
-    order = sorted(findings.measured, key=lambda one: findings.measured[one].chance, reverse=True)
-    shown = list(order[:_MOST_ROWS])
-    shown += [one for one in (findings.written,) if one not in shown]
+    measured = findings.measured
+    order = sorted(measured, key=lambda reading: measured[reading].chance, reverse=True)
+    shown = order[:_MOST_ROWS]
+    if findings.written not in shown:
+        shown.append(findings.written)
     rows: list[Sequence[str]] = [("reading", "length", "chance, against written")]
     extra: list[str] = []
     for reading in shown:

@@ -193,7 +193,7 @@ class _ReadingSearch(Generic[R]):
             written=self._written,
             best=best,
             measured=self._measured,
-            last_stage=[one for one in dict.fromkeys(self._compared) if one != best],
+            last_stage=[reading for reading in dict.fromkeys(self._compared) if reading != best],
             level=self._level,
             rivals=self._rivals(best),
             tried=len(self._measured) - 1,
@@ -277,7 +277,7 @@ class _ReadingSearch(Generic[R]):
             self._say("screening pairs of changes", done, len(pairs))
         self._screened.update(pairs)
         better = [(share, pair) for share, pair in zip(shares, pairs, strict=True) if share > least]
-        better.sort(key=lambda one: one[0], reverse=True)
+        better.sort(key=lambda found: found[0], reverse=True)
         return [pair for _, pair in better[:_MOST_PAIRS]]
 
     def _simplest(self, best: R) -> R:

@@ -81,7 +81,7 @@ class RoundHistories:
         round_ = self._waiting[0][0]
         if round_.accepted == round_.drafted or self._last(round_) != position:
             return
-        p, q = (filtered(one[None], sampling).softmax(-1)[0] for one in (logits, draft_logits))
+        p, q = (filtered(row[None], sampling).softmax(-1)[0] for row in (logits, draft_logits))
         beyond = (q - p).clamp(min=0).cpu()
         if float(beyond.sum()) > 0:
             self._drawn = (int(torch.multinomial(beyond, 1, generator=self._generator)),)
