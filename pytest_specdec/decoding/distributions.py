@@ -37,16 +37,21 @@ def check_logits(logits: torch.Tensor) -> None:
     The arg-max of such logits is a token all the same, on which a broken target and drafter would
     agree.
     """
-    _refuse_unless(logits.amax(-1).isfinite())
+    _refuse_unless(are_sound(logits))
+
+
+def are_sound(logits: torch.Tensor) -> bool:
+    """Whether each row of logits (..., vocabulary) makes a distribution, see `check_logits`."""
+    return bool(logits.amax(-1).isfinite().all())
 
 
 def check_scores(values: torch.Tensor) -> None:
     """Raises MeasurementError for log-probabilities that are NaN or inf."""
-    _refuse_unless(values < torch.inf)
+    _refuse_unless(bool((values < torch.inf).all()))
 
 
-def _refuse_unless(sound: torch.Tensor) -> None:
-    if not bool(sound.all()):
+def _refuse_unless(sound: bool) -> None:
+    if not sound:
         raise MeasurementError(
             "a model returns NaN or infinite logits; check its weights, or use "
             "--specdec-dtype=float32"
@@ -122,10 +127,7 @@ def log_scores(logits: torch.Tensor, tokens: torch.Tensor, sampling: Sampling) -
     """Log-probability of each token under its distribution, (...); at temperature 0 it is 0 for the
     arg-max, else -inf. NaN where the logits make no distribution.
     """
-    parts = [
-        _log_scores(some, those, sampling)
-        for some, those in zip(*in_cache(logits, tokens), strict=True)
-    ]
+    parts = [_log_scores(*part, sampling) for part in in_cache(logits, tokens)]
     return torch.cat(parts).reshape(tokens.shape)
 
 
@@ -169,10 +171,7 @@ def target_scores(logits: torch.Tensor, tokens: torch.Tensor, sampling: Sampling
     weight over that of all kept tokens and its own.
     """
     whole = tokens.shape
-    parts = [
-        _target_scores(some, those, sampling)
-        for some, those in zip(*in_cache(logits, tokens), strict=True)
-    ]
+    parts = [_target_scores(*part, sampling) for part in in_cache(logits, tokens)]
     return TargetScores(
         torch.cat([part.log_p for part in parts]).reshape(whole),
         torch.cat([part.outside for part in parts]).reshape(whole),
@@ -180,19 +179,17 @@ def target_scores(logits: torch.Tensor, tokens: torch.Tensor, sampling: Sampling
     )
 
 
-def in_cache(
-    logits: torch.Tensor, tokens: torch.Tensor
-) -> tuple[Sequence[torch.Tensor], Sequence[torch.Tensor]]:
-    """Logits (..., vocabulary) as parts (positions, vocabulary), and the tokens (...) of each part.
+def in_cache(logits: torch.Tensor, tokens: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Logits (..., vocabulary) as parts (positions, vocabulary), each with its tokens (positions,).
 
     What passes over a part several times finds it in a CPU's cache; each position's numbers are
     those of the whole, to the last bit. Elsewhere there is one part.
     """
     flat, those = logits.reshape(-1, logits.shape[-1]), tokens.reshape(-1)
     if logits.device.type != "cpu" or not len(flat):
-        return [flat], [those]
+        return [(flat, those)]
     positions = max(1, _CACHED // logits.shape[-1])
-    return torch.split(flat, positions), torch.split(those, positions)
+    return list(zip(torch.split(flat, positions), torch.split(those, positions), strict=True))
 
 
 def _target_scores(logits: torch.Tensor, tokens: torch.Tensor, sampling: Sampling) -> TargetScores:

@@ -6,7 +6,6 @@ from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
 
 from ..checkpoints import loadable
 from ..checkpoints.checkpoint import Checkpoint
-from ..checkpoints.loadable import quantisation as quantisation
 from ..common.errors import RequestError
 
 
@@ -16,7 +15,7 @@ def check_loadable(checkpoint: Checkpoint) -> None:
     if they were plain. Raises RequestError.
     """
     loadable.check_loadable(checkpoint)
-    method = quantisation(checkpoint)
+    method = loadable.quantisation(checkpoint)
     if method is not None and method not in (*AUTO_QUANTIZATION_CONFIG_MAPPING, "bitsandbytes"):
         raise RequestError(
             f"the weights of {checkpoint.folder} are quantised with {method}, which transformers "

@@ -21,8 +21,9 @@ from torch import nn
 from transformers import AutoModelForCausalLM, GenerationConfig
 
 from ..checkpoints.checkpoint import Checkpoint, open_checkpoint
+from ..checkpoints.loadable import quantisation
 from ..common.errors import RequestError
-from .known_quantisation import check_loadable, quantisation
+from .known_quantisation import check_loadable
 from .loading import LoadedModel, config_of, pick_device, quiet, refusing, resolve
 
 _NAMES = ("layers", "h", "blocks")

@@ -25,9 +25,10 @@ from ..checkpoints.checkpoint import (
     local_checkpoint,
     open_checkpoint,
 )
+from ..checkpoints.loadable import quantisation
 from ..checkpoints.tokenizer_files import check_tokenizer_config
 from ..common.errors import RequestError
-from .known_quantisation import check_loadable, quantisation
+from .known_quantisation import check_loadable
 from .sound_weights import check_weights
 
 if TYPE_CHECKING:
@@ -154,9 +155,7 @@ def loaded(model: str | LoadedModel) -> LoadedModel:
 
 
 def check_folders(*names: str) -> None:
-    """Read the files of models that are still to be loaded, so that a refusal costs no loading.
-    Raises RequestError as `open_checkpoint` does.
-    """
+    """Refuse folders before any model is loaded. Raises RequestError as `open_checkpoint` does."""
     for name in names:
         open_checkpoint(resolve(name))
 

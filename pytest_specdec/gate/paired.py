@@ -72,9 +72,7 @@ class Pair:
 
     def standard_error(self) -> float:
         """Of the drop over prompts like these; infinite with a single prompt."""
-        if self.prompts < 2:
-            return math.inf
-        return float(np.std(self.influence(), ddof=1) * math.sqrt(self.prompts))
+        return self._spread(self.influence())
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         """Two-sided Student interval of the drop in tokens, over prompts like these."""
@@ -89,17 +87,20 @@ class Pair:
         (1 - d) times what the baseline's rounds earned beyond the mean, not with all of it: the
         delta method for a ratio of two ratio estimators.
         """
-        if self.prompts < 2:
-            return math.inf
         kept = 1 - self.length_drop * scale
-        influence = (kept * self.before.residuals - self.now.residuals) * scale
-        return float(np.std(influence, ddof=1) * math.sqrt(self.prompts))
+        return self._spread((kept * self.before.residuals - self.now.residuals) * scale)
 
     def relative_interval(self, scale: float, level: float = 0.95) -> tuple[float, float]:
         """Two-sided Student interval of `length_drop * scale`, over prompts like these; see
         `relative_error`.
         """
         return self._student(self.length_drop * scale, self.relative_error(scale), level)
+
+    def _spread(self, influence: Array) -> float:
+        """Standard error of a sum of the prompts' shares."""
+        if self.prompts < 2:
+            return math.inf
+        return float(np.std(influence, ddof=1) * math.sqrt(self.prompts))
 
     def _student(self, center: float, error: float, level: float) -> tuple[float, float]:
         if not math.isfinite(error):

@@ -112,12 +112,11 @@ def staleness_curve(
     for number, target in enumerate(measured[1:], 1):
         pair = Pair.of(before, target.counts)
         scale = 1 / pair.before.acceptance_length
-        loss = pair.length_drop * scale
-        low, high = pair.relative_interval(scale, each)
+        loss, low, high = _loss(pair, each)
         hidden = target.unseen * scale
         fresh = None
         if target.fresh is not None:
-            fresh = _fresh_loss(Pair.of(before, target.fresh), each)
+            fresh = _loss(Pair.of(before, target.fresh), each)
         points.append(_point(target, loss, (low - hidden, high), fresh))
         bound = pair.relative_interval(scale, 1 - 2 * alpha / later)[0] - hidden
         if passed is None and bound > margin:
@@ -131,7 +130,8 @@ def staleness_curve(
     )
 
 
-def _fresh_loss(pair: Pair, level: float) -> tuple[float, float, float]:
+def _loss(pair: Pair, level: float) -> tuple[float, float, float]:
+    """The relative loss, and its interval."""
     scale = 1 / pair.before.acceptance_length
     return pair.length_drop * scale, *pair.relative_interval(scale, level)
 

@@ -61,7 +61,8 @@ class CaseRunner:
         `baselines.repeats.measured_cases`. The session's false-alarm rate is shared with
         `other_gates` gates of other runners.
         """
-        self._plan, self._engine, self._policy, self._store = plan, engine, policy, store
+        self._engine, self._policy, self._store = engine, policy, store
+        self._places = {case: place for place, case in enumerate(plan)}
         self._records = StoredRecords(store)
         self._costs = SessionCosts(plan, engine, self._records)
         self._measurements = Measurements(plan, engine, self._costs)
@@ -162,7 +163,7 @@ class CaseRunner:
         """What a measured case is compared by along axes."""
         known = case.engine in _PROMPTS_KNOWN and case.describes_models
         texts = self.texts(case) if known else ()
-        return measured_axes(self.run(case), texts, list(self._plan).index(case))
+        return measured_axes(self.run(case), texts, self._places[case])
 
     def _comparisons(self, cases: Collection[Case]) -> Iterator[tuple[Run, Baseline]]:
         """The runs and baselines of cases that have both: others are errors or skipped, and their

@@ -124,11 +124,9 @@ class TextServer:
         self, prompt: Prompt, limit: int, *, stop: Sequence[str] = (), stream: bool = False
     ) -> ServedText:
         """The greedy text after a prompt, at most so many tokens, up to the first stop."""
+        path, asked = _route(prompt)
         body = self._body(limit) | ({"stop": list(stop)} if stop else {})
-        if prompt.text is None:
-            chat = body | {"messages": prompt.chat()}
-            return self._answer("/v1/chat/completions", chat, stream)
-        return self._answer("/v1/completions", body | {"prompt": prompt.text}, stream)
+        return self._answer(path, body | asked, stream)
 
     def choices(
         self,
@@ -145,13 +143,12 @@ class TextServer:
 
         Example: `server.choices(prompt, 32, 2, stream=True)[1].text`.
         """
-        body = self._body(limit) | {"n": count, "temperature": temperature, "seed": seed}
-        path = "/v1/chat/completions" if prompt.text is None else "/v1/completions"
-        asked = {"messages": prompt.chat()} if prompt.text is None else {"prompt": prompt.text}
+        path, asked = _route(prompt)
+        body = self._body(limit) | asked | {"n": count, "temperature": temperature, "seed": seed}
         if stream:
-            events = self._client.post_events(path, body | asked | {"stream": True}, _Answer)
+            events = self._client.post_events(path, body | {"stream": True}, _Answer)
             return {index: known.text() for index, known in _by_index(events).items()}
-        answer = self._client.post_json(path, body | asked, _Answer)
+        answer = self._client.post_json(path, body, _Answer)
         if len({part.index for part in answer.choices}) != len(answer.choices):
             raise MeasurementError(
                 f"{self.url}{path} answers with several choices of one index; number them"
@@ -165,10 +162,8 @@ class TextServer:
         """
         body = self._body(limit) | {"return_token_ids": True}
         body |= {"stop_token_ids": list(stop_ids)} if stop_ids else {}
-        if prompt.text is None:
-            chat = body | {"messages": prompt.chat()}
-            return self._answer("/v1/chat/completions", chat, stream=False)
-        return self._answer("/v1/completions", body | {"prompt": prompt.text}, stream=False)
+        path, asked = _route(prompt)
+        return self._answer(path, body | asked, stream=False)
 
     def constrained(
         self,
@@ -183,12 +178,11 @@ class TextServer:
         token ids and log-probabilities, where the server has them.
         """
         body = self._body(limit) | dict(constraint)
+        path, said = _route(prompt)
+        asked = body | said
+        more: dict[str, Any] = {"logprobs": _TOP}
         if prompt.text is None:
-            asked = body | {"messages": prompt.chat()}
-            more: dict[str, Any] = {"logprobs": True, "top_logprobs": _TOP}
-        else:
-            asked, more = body | {"prompt": prompt.text}, {"logprobs": _TOP}
-        path = "/v1/chat/completions" if prompt.text is None else "/v1/completions"
+            more = {"logprobs": True, "top_logprobs": _TOP}
         if not rows:
             return self._answer(path, asked, stream)
         try:
@@ -238,6 +232,13 @@ class TextServer:
             return _whole(self._client.post_json(path, body, _Answer), f"{self.url}{path}")
         asked = {**body, "stream": True, "stream_options": {"include_usage": True}}
         return _joined(self._client.post_events(path, asked, _Answer), f"{self.url}{path}")
+
+
+def _route(prompt: Prompt) -> tuple[str, dict[str, Any]]:
+    """Where a prompt is sent, and what says it there."""
+    if prompt.text is None:
+        return "/v1/chat/completions", {"messages": prompt.chat()}
+    return "/v1/completions", {"prompt": prompt.text}
 
 
 def _whole(answer: _Answer, where: str) -> ServedText:

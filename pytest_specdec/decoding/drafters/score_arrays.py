@@ -69,7 +69,7 @@ def smoothed_scores(logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
     """Log-probabilities of tokens at the smoothing temperature of greedy cases."""
     parts = [
         torch.log_softmax(some.float() / SMOOTHING, -1).gather(-1, those[:, None])[:, 0]
-        for some, those in zip(*in_cache(logits, tokens), strict=True)
+        for some, those in in_cache(logits, tokens)
     ]
     return torch.cat(parts).reshape(tokens.shape)
 

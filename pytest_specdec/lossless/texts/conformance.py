@@ -97,6 +97,11 @@ class Conformance:
         return "conforms" if self.conforms else "violates"
 
     @property
+    def _wrong_rows(self) -> bool:
+        """Whether the texts are most like those of wrong rows or histories of processors."""
+        return self.suspect.removeprefix("some tokens: ") in WRONG_ROWS
+
+    @property
     def message(self) -> str:
         """One sentence: where the texts leave the target, and what to do."""
         if self.violations:
@@ -131,7 +136,7 @@ class Conformance:
             )
             if self.suspect in END_ODDS:
                 settings = "EOS tokens, stops and least length are the target's own"
-            if self.suspect.removeprefix("some tokens: ") in WRONG_ROWS:
+            if self._wrong_rows:
                 settings = (
                     "logits processors see, for each row, the prompt, the emitted tokens and the "
                     "drafts before it, each once"
@@ -259,8 +264,7 @@ def conformance(
     )
     judged = map(prepared.judge.judge, prepared.facts.batches)
     result = concluded(sampling, alpha, prepared.given, prepared.facts, judged, seed=seed)
-    wrong_rows = result.suspect.removeprefix("some tokens: ") in WRONG_ROWS
-    if temperature == 0 or rounds is None or result.conforms or wrong_rows:
+    if temperature == 0 or rounds is None or result.conforms or result._wrong_rows:
         return result
     roles = roles_of(prepared.texts, rounds)
     return dataclasses.replace(

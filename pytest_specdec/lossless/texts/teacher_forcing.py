@@ -11,6 +11,7 @@ import torch
 from ...cases.drafter import OwnHeadsSpec, PromptLookupSpec
 from ...cases.texts import Text, texts_from_ids
 from ...common.errors import MeasurementError, RequestError
+from ...decoding.distributions import are_sound
 from ...decoding.drafters.draft_model import DraftModel
 from ...decoding.drafters.registry import loaded_pair, parsed
 from ...decoding.loading import LoadedModel, loaded
@@ -182,7 +183,7 @@ def _logits(model: LoadedModel, ids: torch.Tensor, new: torch.Tensor) -> torch.T
     passed: torch.Tensor = model.model(ids.to(model.device), use_cache=False).logits[:, :-1][
         new.to(model.device)
     ]
-    if not passed.amax(-1).isfinite().all():
+    if not are_sound(passed):
         raise MeasurementError(
             f"{model.checkpoint.folder} returns NaN or infinite logits; check its weights, or load "
             "it in float32"
