@@ -25,6 +25,7 @@ from .commands import (
     variant,
 )
 from .common.errors import SpecdecError, naming_extras
+from .config.own_options import own_options, with_own_options
 
 COMMANDS = {
     "quickstart": (quickstart, "write a suite, prompts and a CI file for a pair of models"),
@@ -57,7 +58,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m pytest_specdec")
     commands = parser.add_subparsers(dest="command", required=True)
     for name, (module, summary) in COMMANDS.items():
-        module.add(commands.add_parser(name, help=summary))
+        command = commands.add_parser(name, help=summary)
+        module.add(command)
+        command.set_defaults(own_options=own_options(command))
     options = parser.parse_args(arguments)
     try:
         with naming_extras():
@@ -67,7 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has seen enough
         return 1
     except SpecdecError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {with_own_options(str(error), options.own_options)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -180,7 +180,7 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.soak
         else None,
         report=CommandProgress(),
-        by_command=True,
+        own_options=arguments.own_options,
     )
     report = examined(subject, frozenset(arguments.require or ()))
     if arguments.output is not None:

@@ -7,9 +7,11 @@ check is one entry of `CHECKS`.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 
 from ..common.errors import DraftCountError, RequestError, SpecdecError
+from ..config.own_options import with_own_options
 from ..engines.model_checks import conformance, ending_fault, oracle
 from .batches import check_batches, check_served_batches
 from .results import CheckOutcome, OutputReport, OutputResult, failed, passed, unchecked
@@ -62,7 +64,7 @@ def texts(subject: OutputSubject) -> OutputResult:
         if found.outcome is not CheckOutcome.OK or not subject.weights_here:
             return found
         words.append(found.words)
-    elif subject.by_command and not subject.weights_here:
+    elif subject.own_options is not None and not subject.weights_here:
         raise RequestError(
             "nothing to compare them with; name a server of the same model without a drafter by "
             "--reference URL, or the target's weights by --k K --target PATH"
@@ -219,7 +221,8 @@ def examined(subject: OutputSubject, required: frozenset[str] = frozenset()) -> 
     results = []
     for done, (name, check) in enumerate(CHECKS.items()):
         subject.report(f"checking {name}", done, len(CHECKS))
-        results.append(_result(name, check, subject))
+        found, names = _result(name, check, subject), subject.own_options or {}
+        results.append(dataclasses.replace(found, words=with_own_options(found.words, names)))
     subject.report("checking", len(CHECKS), len(CHECKS))
     report = OutputReport(subject=subject.name, results=tuple(results), required=required)
     report.check_required()
@@ -230,15 +233,10 @@ def _result(name: str, check: OutputCheck, subject: OutputSubject) -> OutputResu
     try:
         return check(subject)
     except DraftCountError as error:
-        raise RequestError(_said(error, subject)) from None  # a wrong k is no fault of the engine
+        raise RequestError(str(error)) from None  # a wrong k is no fault of the engine
     except RequestError as error:
-        return unchecked(name, _said(error, subject))
+        return unchecked(name, str(error))
     except SpecdecError as error:
         if getattr(error, "status", None) in _NO_ANSWER:
-            return unchecked(name, _said(error, subject))
-        return failed(name, _said(error, subject))
-
-
-def _said(error: SpecdecError, subject: OutputSubject) -> str:
-    """The message, with the options that the reader has."""
-    return str(error).replace("--specdec-", "--") if subject.by_command else str(error)
+            return unchecked(name, str(error))
+        return failed(name, str(error))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ..cases.case import SERVED, Case
@@ -41,8 +41,8 @@ class OutputSubject:
     soak: SoakLimits | None = None
     """How long a server is asked the same again; None for no soak."""
     report: Progress = no_progress
-    by_command: bool = False
-    """Whether a command asks, whose options are those of pytest without `specdec-`."""
+    own_options: Mapping[str, str] | None = None
+    """What the command that asks has for options of pytest; None where pytest asks."""
 
     @property
     def weights_here(self) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers.playback import Answer, playing
@@ -14,10 +15,17 @@ from helpers.served_texts import DEFECTS, TEXTS, ToySpeculation, toy_server
 
 from pytest_specdec.__main__ import main
 from pytest_specdec.cases.prompts import Prompt
-from pytest_specdec.common.errors import DraftCountError, RequestError
+from pytest_specdec.common.errors import DraftCountError
 from pytest_specdec.output import checks
 from pytest_specdec.output.checks import CHECKS, examined
-from pytest_specdec.output.results import CheckOutcome, OutputReport, OutputResult
+from pytest_specdec.output.results import (
+    CheckOutcome,
+    OutputReport,
+    OutputResult,
+    failed,
+    passed,
+    unchecked,
+)
 from pytest_specdec.output.stop_tokens import check_stop_tokens
 from pytest_specdec.output.subject import OutputSubject
 from pytest_specdec.output.text_server import TextServer
@@ -156,14 +164,31 @@ def test_a_reference_that_does_not_answer_is_exit_status_2(
     assert "HTTP 404" in capsys.readouterr().err
 
 
-def test_a_wrong_k_is_the_callers_and_no_failed_check(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_k_is_the_callers_and_no_failed_check(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def drafts_three(subject: OutputSubject) -> OutputResult:
         raise DraftCountError("no round drafts more than 3 tokens; use --specdec-k=3")
 
     monkeypatch.setattr(checks, "CHECKS", {"counters": drafts_three})
-    subject = OutputSubject(name="toy", prompts=PROMPTS, new_tokens=48, by_command=True)
-    with pytest.raises(RequestError, match="3 tokens; use --k=3"):
-        examined(subject)
+    with toy_server() as url:
+        assert main(["check-engine", url, "--prompts", str(prompts_file(tmp_path))]) == 2
+    assert capsys.readouterr().err.endswith("3 tokens; use --k=3\n")
+
+
+def test_lines_of_every_outcome_name_the_options_of_the_command(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said = "use --specdec-k=3"
+    made: dict[str, Any] = {
+        "one": lambda subject: passed("one", said),
+        "two": lambda subject: failed("two", said),
+        "three": lambda subject: unchecked("three", said),
+    }
+    monkeypatch.setattr(checks, "CHECKS", made)
+    for own, shown in (({"k": "--k"}, "use --k=3"), (None, said)):
+        subject = OutputSubject(name="toy", prompts=PROMPTS, new_tokens=48, own_options=own)
+        assert {result.words for result in examined(subject).results} == {shown}
 
 
 def test_a_required_check_that_does_not_exist_is_exit_status_2(
