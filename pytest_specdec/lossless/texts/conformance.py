@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
@@ -71,6 +72,10 @@ class Conformance:
     ties: int = 0
     """Tokens that only a numerical tie explains: with the arg-max, or at the cut-off of top-k or
     top-p.
+    """
+    unbet: str = ""
+    """Where logits processors failed after the histories of wrong engines, so that nothing was bet
+    on these: how often, and the commonest error.
     """
 
     @property
@@ -144,7 +149,8 @@ class Conformance:
             return (
                 f"{crossing}, and is most like {self.suspect}; check that the engine's {settings}"
             )
-        return f"{self.tokens} tokens of {self.texts} texts conform to the target; nothing to do"
+        conform = f"{self.tokens} tokens of {self.texts} texts conform to the target"
+        return f"{conform}; {self.unbet or 'nothing to do'}"
 
     def report(self) -> str:
         """One short paragraph for a log."""
@@ -153,12 +159,13 @@ class Conformance:
         )
         ties = f", {self.ties} numerical ties" if self.ties else ""
         ending = "" if self.conforms else f" {self.message[0].upper()}{self.message[1:]}."
+        unbet = f"; {self.unbet}" if self.unbet else ""
         if self.sampling.temperature == 0:
             return f"{scored}, {len(self.bugs)} texts leave the arg-max{ties}.{ending}"
         return (
             f"{scored}, evidence {self.e_value:.3g} of {1 / self.alpha:.4g} (p "
             f"{self.p_value:.2g}), surprisal z {self.z:+.2f}, "
-            f"transforms uniform at p {self.uniformity:.2g}{ties}.{ending}"
+            f"transforms uniform at p {self.uniformity:.2g}{ties}{unbet}.{ending}"
         )
 
 
@@ -324,7 +331,8 @@ def _sampled(
     beyond = [violation for part in parts for violation in part.beyond]
     violations = sorted([*result.violations, *beyond], key=lambda violation: violation.place)
     ties = sum(part.ties for part in parts)
-    result = dataclasses.replace(result, ties=ties, violations=tuple(violations))
+    unbet = _unbet(sum((Counter(part.failed) for part in parts), Counter[str]()))
+    result = dataclasses.replace(result, ties=ties, violations=tuple(violations), unbet=unbet)
     at = np.concatenate([part.at for part in parts]) if parts else np.empty(0, dtype=np.int64)
     if not len(at):
         return result
@@ -340,6 +348,16 @@ def _sampled(
         evidence=run.highest_value,
         suspect=run.suspect(last),
         crossed=places[np.sort(at)[taken - 1]] if taken else None,
+    )
+
+
+def _unbet(failed: Counter[str]) -> str:
+    if not failed:
+        return ""
+    error, times = failed.most_common(1)[0][0], failed.total()
+    return (
+        f"the logits processors failed {times} times after a text that a wrong engine would take "
+        f"for the one before ({error}), and nothing was bet there; let them take any token ids"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
@@ -33,15 +34,15 @@ def after_processors(
     if processors is None:
         yield from parts
         return
-    rows = [
-        BatchProcessors([processors.for_text(text.ids[: text.prompt_length])], processors.on_drafts)
-        for text in texts
-    ]
+    # Wrong histories have processors of their own: one that fails, or keeps a state, must not
+    # change what the text's own history gives.
+    rows, apart = (
+        [processors.for_texts([text.ids[: text.prompt_length]]) for text in texts] for _ in range(2)
+    )
     ids, wrong = [torch.tensor([text.ids]) for text in texts], histories()
     for part in parts:
         logits, drafted = torch.empty_like(part.logits, dtype=torch.float32), part.draft_logits
-        late = torch.empty_like(logits)
-        others = {UNPROCESSED: part.logits, ONE_LATE: late}
+        others, failed = {UNPROCESSED: part.logits}, Counter[str]()
         if drafted is not None:
             drafted = drafted.float().clone()
         for index, at in enumerate(part.at.tolist()):
@@ -50,29 +51,34 @@ def after_processors(
             one = slice(index, index + 1)
             raw = part.logits[None, one]
             logits[one] = rows[row].target(prefix, [position], raw)[0][0]
-            late[one] = rows[row].target(prefix, [position - 1], raw)[0][0]
             if drafted is not None:
                 drafted[one] = rows[row].draft(prefix, [position], drafted[None, one])[0]
-            if wrong is None:
-                continue
-            for name, before in wrong[row].before(position).items():
-                if name != REJECTED or drafted is not None or wrong[row].drafts_known:
-                    kept = others.setdefault(name, torch.empty_like(logits))
-                    kept[index] = _after(rows[row], before, raw, logits[index])
-            if drafted is not None:
+            bets = {ONE_LATE: texts[row].ids[: position - 1]}
+            if wrong is not None:
+                bets |= wrong[row].before(position)
+                if drafted is None and not wrong[row].drafts_known:
+                    del bets[REJECTED]
+            for name, before in bets.items():
+                kept = others.setdefault(name, torch.empty_like(logits))
+                kept[index], error = _after(apart[row], before, raw, logits[index])
+                if error:
+                    failed[error] += 1
+            if wrong is not None and drafted is not None:
                 wrong[row].draw(position, logits[index], drafted[index], sampling)
-        yield dataclasses.replace(part, logits=logits, draft_logits=drafted, others=others)
+        yield dataclasses.replace(
+            part, logits=logits, draft_logits=drafted, others=others, failed=failed
+        )
 
 
 def _after(
     processors: BatchProcessors, before: Sequence[int], raw: torch.Tensor, right: torch.Tensor
-) -> torch.Tensor:
-    """Logits (vocabulary,) after the processors of a history that no text has. Some processors,
-    such as recorded masks, cannot have one: then the right ones, on which nothing is bet.
+) -> tuple[torch.Tensor, str]:
+    """Logits (vocabulary,) after the processors of a history that no text has, and the error of
+    processors that cannot have one, such as masks by place: then the logits are the right ones, on
+    which nothing is bet. Processors that fail after the text's own history have failed before.
     """
     try:
-        return processors.target(torch.tensor([before], device=raw.device), [len(before)], raw)[0][
-            0, 0
-        ]
-    except Exception:
-        return right
+        ids = torch.tensor([before], dtype=torch.long, device=raw.device)
+        return processors.target(ids, [len(before)], raw)[0][0, 0], ""
+    except Exception as error:
+        return right, f"{type(error).__name__}: {error}"

@@ -38,6 +38,8 @@ class TeacherForced:
     """The drafter's, given the same tokens before."""
     others: Mapping[str, torch.Tensor] = dataclasses.field(default_factory=dict)
     """Logits of the target as wrong engines would have them, by what is wrong."""
+    failed: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    """Errors of logits processors after histories that no text has, and how often."""
 
 
 def checked_texts(

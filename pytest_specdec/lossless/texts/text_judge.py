@@ -6,7 +6,7 @@ together.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -52,6 +52,8 @@ class JudgedTokens:
     """Tokens that only a tie at the cut-off of top-k or top-p explains."""
     divergences: tuple[Divergence, ...] = ()
     """At temperature 0: tokens that are not the target's arg-max."""
+    failed: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    """Errors of logits processors after the histories of wrong engines, and how often."""
 
 
 class TextJudge:
@@ -144,6 +146,7 @@ class TextJudge:
             draws=distributions.draws(part.tokens[inside]),
             beyond=tuple(beyond),
             ties=int(near.sum()),
+            failed=part.failed,
         )
 
     def _distributions(

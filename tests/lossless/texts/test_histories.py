@@ -143,30 +143,69 @@ def test_the_right_twin_conforms() -> None:
         assert found.conforms, found.message
 
 
+class OfPlaces:
+    """Masks by place, of so many places."""
+
+    def __init__(self, places: int) -> None:
+        self._allowed = [range(1024)] * places
+
+    def for_prompt(self, prompt: Any) -> Callable[..., torch.Tensor]:
+        def mask(ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+            kept = torch.full_like(scores, -torch.inf)
+            chosen = self._allowed[ids.shape[1] - len(prompt)]
+            kept[:, chosen] = scores[:, chosen]
+            return kept
+
+        return mask
+
+
 def test_processors_that_cannot_have_another_history_bet_nothing() -> None:
-    class Recorded:
-        """Masks by place, and no place behind the text."""
+    """And it is said; a processor with room for these histories says nothing."""
+    run = decode(TARGET, DRAFT, PROMPTS, k=3, new_tokens=8, processors=OfPlaces(12))
+    known = {"drafter": DRAFT, "rounds": run.rounds, "drafts": run.drafts}
+    found = conformance(TARGET, run.texts, processors=OfPlaces(9), **known)
+    assert found.conforms
+    assert "tokens of 5 texts conform to the target; the logits processors failed" in found.message
+    assert "(IndexError: list index out of range), and nothing was bet there" in found.message
+    assert found.unbet in found.report()
+    roomy = conformance(TARGET, run.texts, processors=OfPlaces(64), **known)
+    assert roomy.message.endswith("conform to the target; nothing to do")
+    assert roomy.evidence >= found.evidence
 
+
+@pytest.mark.parametrize("known", [False, True])
+@pytest.mark.parametrize("places", [0, 5])
+def test_processors_that_fail_after_a_text_of_the_engine_are_an_error(
+    known: bool, places: int
+) -> None:
+    """Always, or behind some place."""
+    run = decode(TARGET, DRAFT, PROMPTS, k=3, new_tokens=8, processors=OfPlaces(12))
+    options: dict[str, Any] = {"rounds": run.rounds, "drafts": run.drafts} if known else {}
+    with pytest.raises(IndexError):
+        conformance(TARGET, run.texts, processors=OfPlaces(places), **options)
+
+
+def test_a_processor_that_a_wrong_history_breaks_still_judges_the_text() -> None:
+    """State is apart: what fails once fails for ever in this processor."""
+
+    class Fragile(OfPlaces):
         def for_prompt(self, prompt: Any) -> Callable[..., torch.Tensor]:
-            def mask(ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-                allowed = [range(1024)] * 12
-                kept = torch.full_like(scores, -torch.inf)
-                chosen = allowed[ids.shape[1] - len(prompt)]
-                kept[:, chosen] = scores[:, chosen]
-                return kept
+            broken, mask = [], super().for_prompt(prompt)
 
-            return mask
+            def fragile(ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+                if broken or ids.shape[1] < len(prompt):
+                    broken.append(True)
+                    raise ValueError("broken")
+                return mask(ids, scores)
 
-    run = decode(TARGET, DRAFT, PROMPTS, k=3, new_tokens=8, processors=Recorded())
+            return fragile
+
+    run = decode(TARGET, DRAFT, PROMPTS, k=3, new_tokens=8, processors=OfPlaces(12))
     found = conformance(
-        TARGET,
-        run.texts,
-        drafter=DRAFT,
-        processors=Recorded(),
-        rounds=run.rounds,
-        drafts=run.drafts,
+        TARGET, run.texts, processors=Fragile(64), rounds=run.rounds, drafts=run.drafts
     )
-    assert found.conforms, found.message
+    assert found.conforms
+    assert "(ValueError: broken)" in found.unbet
 
 
 @pytest.mark.parametrize(
