@@ -233,6 +233,18 @@ DRAFT_URL = Option[str | None](
     help="Where the drafter is served, for the engine logprobs; its target is at --specdec-url",
     default=None,
 )
+HIDDEN_STATES = Option[Path | None](
+    name="hidden-states",
+    parser=file_path,
+    metavar="DIR",
+    help="Replay from the target's hidden states in the files of a folder, without the target",
+    default=None,
+    ini=False,
+    excludes={
+        ENGINE: "would name two engines",
+        URL: "would name two places of hidden states",
+    },
+)
 ALPHA = Option[float](
     name="alpha",
     parser=fraction(above_zero=True, below=0.5),

@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, TypeVar, cast
 
 from ..common.errors import RequestError
+from . import engines
 from .option_type import Option
 from .options import (
     BASELINES,
+    ENGINE,
+    HIDDEN_STATES,
     MARKER_ARGUMENTS,
     OPTIONS,
     REPORT,
@@ -84,6 +87,8 @@ class OptionValues(Source):
                     raise RequestError(
                         f"{option.flag} with {other.flag} {why}; leave one of them out"
                     )
+        if (folder := values[HIDDEN_STATES]) is not None:
+            values._values |= {ENGINE: engines.HIDDEN_STATES, URL: str(folder)}
         return values
 
     @classmethod

@@ -2,82 +2,90 @@
 
 vLLM's extraction and the package speculators write one safetensors file for each text: `token_ids`
 (length,) and `hidden_states` (length, layers, width), the states that a drafter reads and, last,
-the output of the last layer, before the final norm. Files are read as they are needed; only token
-ids stay in memory.
+the output of the last layer. Files are read as they are needed: in memory stay the texts that a
+suite's prompts begin, whatever else the folder holds.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from ..common.errors import RequestError
-
-IDS, STATES, SCALES = "token_ids", "hidden_states", "hidden_states_scales"
-"""The last where the states are kept in 8 bits: what they are multiplied by."""
+from .state_folders import IDS, SCALES, STATES, state_files
 
 
 class StoredStates:
     """The texts of a folder and the target's states on them.
 
-    Raises RequestError for a folder without such files, or with one that is damaged.
+    Raises RequestError for a folder without such files.
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        files = sorted(folder.glob("*.safetensors"))
-        if not files:
-            raise RequestError(_nothing_in(folder))
-        self._files: dict[bytes, Path] = {}
-        for file in files:
-            self._files[_key(_ids_in(file))] = file
-        self._beginnings: dict[int, dict[bytes, list[bytes]]] = {}
+        self._listed = state_files(folder)
+        self.folder = self._listed[0].parent
+        self._found: dict[bytes, dict[bytes, Path]] = {}
+        """By prompt: the texts that begin with it, and their files."""
 
-    def texts_after(self, prompt: Sequence[int]) -> list[tuple[int, ...]]:
-        """The token ids of every text that begins with a prompt and goes on, prompts included."""
-        if len(prompt) not in self._beginnings:
-            found = defaultdict(list)
-            width = len(prompt) * np.dtype(np.int64).itemsize
-            for key in self._files:
-                if len(key) > width:
-                    found[key[:width]].append(key)
-            self._beginnings[len(prompt)] = dict(found)
-        keys = self._beginnings[len(prompt)].get(_key(prompt), [])
-        return [tuple(np.frombuffer(key, dtype=np.int64).tolist()) for key in keys]
+    def texts_after(self, prompts: Sequence[Sequence[int]]) -> list[list[NDArray[np.int64]]]:
+        """For each prompt the token ids of every text that begins with it and goes on, the prompt
+        included. Raises RequestError for a folder with a file that is damaged or something else.
+        """
+        keys = [_key(prompt) for prompt in prompts]
+        if new := {key for key in keys if key not in self._found}:
+            self._found |= self._scanned(new)
+        return [[np.frombuffer(text, np.int64) for text in self._found[key]] for key in keys]
+
+    def _scanned(self, prompts: set[bytes]) -> dict[bytes, dict[bytes, Path]]:
+        """What the folder's files, one after the other, have of some prompts."""
+        found: dict[bytes, dict[bytes, Path]] = {prompt: {} for prompt in prompts}
+        lengths = sorted(set(map(len, prompts)))
+        for file in self._listed:
+            text = _text_in(file)
+            for length in lengths:
+                if length < len(text) and (prompt := text[:length]) in found:
+                    found[prompt].setdefault(text, file)
+        return found
 
     def of(self, ids: Sequence[int]) -> torch.Tensor:
-        """The states on a text, or on the beginning of a stored one: (length, layers, width).
+        """The states on a text, or on the beginning of one, that `texts_after` has found: (length,
+        layers, width).
 
-        Raises RequestError for a text that no file has.
+        Raises RequestError for any other text.
         """
-        file = self._files.get(_key(ids))
-        if file is None:
-            start = _key(ids)
-            file = next((path for key, path in self._files.items() if key.startswith(start)), None)
-        if file is None:
-            raise RequestError(
-                f"no file of {self.folder} has the states of a text of the suite; extract the "
-                "states of its prompts, too"
-            )
+        file = self._file_of(ids)
         with _opened(file) as held:
-            states: torch.Tensor = held.get_tensor(STATES)
+            states: torch.Tensor = held.get_slice(STATES)[: len(ids)]
             if SCALES in held.keys():  # noqa: SIM118  # safetensors' files are no mappings
-                states = states.float() * held.get_tensor(SCALES).float()
+                states = states.float() * held.get_slice(SCALES)[: len(ids)].float()
         if not bool(torch.isfinite(states).all()):
             raise RequestError(f"{file} holds states that are not finite; extract them again")
-        return states[: len(ids)]
+        return states
+
+    def _file_of(self, ids: Sequence[int]) -> Path:
+        wanted = _key(ids)
+        for length in sorted(set(map(len, self._found))):
+            for text, file in self._found.get(wanted[:length], {}).items():
+                if text.startswith(wanted):
+                    return file
+        raise RequestError(
+            f"no file of {self.folder} has the states of a text of the suite; extract the states "
+            "of its prompts, too"
+        )
 
 
-def _ids_in(file: Path) -> list[int]:
+def _text_in(file: Path) -> bytes:
     """The token ids of a file whose states fit them."""
     try:
         with _opened(file) as held:
             ids, shape = held.get_tensor(IDS), held.get_slice(STATES).get_shape()
+            scaled = SCALES in held.keys()  # noqa: SIM118
+            scales = held.get_slice(SCALES).get_shape() if scaled else [len(ids), 1, 1]
     except SafetensorError as error:
         raise RequestError(
             f"{file} has no {IDS!r} and {STATES!r} ({str(error)[:200]}); such files are "
@@ -88,7 +96,11 @@ def _ids_in(file: Path) -> list[int]:
             f"{file} holds {IDS} {list(ids.shape)} and {STATES} {list(shape)}, not (length,) and "
             "(length, layers, width); extract the states again"
         )
-    return [int(token) for token in ids]
+    if list(scales) != [len(ids), 1, 1]:
+        raise RequestError(
+            f"{file} holds {SCALES} {list(scales)}, not (length, 1, 1); extract the states again"
+        )
+    return _key(ids.numpy())
 
 
 def _opened(file: Path) -> safe_open:
@@ -96,24 +108,10 @@ def _opened(file: Path) -> safe_open:
         return safe_open(file, "pt")
     except (SafetensorError, OSError) as error:
         raise RequestError(
-            f"{file} is no whole safetensors file ({str(error)[:200]}); extract the states again"
+            f"{file} is no whole safetensors file ({str(error)[:200]}); extract the states again, "
+            "or wait until they are written"
         ) from None
 
 
-def _key(ids: Sequence[int]) -> bytes:
+def _key(ids: Sequence[int] | NDArray[np.integer]) -> bytes:
     return np.asarray(ids, dtype=np.int64).tobytes()
-
-
-def _nothing_in(folder: Path) -> str:
-    if not folder.is_dir():
-        return f"there is no folder {folder} of hidden states; check --specdec-hidden-states"
-    pickled = [file for ending in ("ckpt", "pt", "bin") for file in folder.glob(f"*.{ending}")]
-    if pickled:
-        return (
-            f"{folder} holds pickled files such as {pickled[0].name}, which may run code when they "
-            f"are read; write {IDS!r} and {STATES!r} of each text into a safetensors file"
-        )
-    return (
-        f"{folder} holds no safetensors files; vLLM's extraction of hidden states and speculators "
-        "write one for each text"
-    )

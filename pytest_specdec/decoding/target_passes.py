@@ -13,6 +13,7 @@ import torch
 from ..cases.texts import Text
 from ..common.errors import MeasurementError
 from .drafters.teacher_forcing import forward
+from .final_norm import before_final_norm
 from .layer_states import captured_states
 from .loading import LoadedModel
 from .stored_states import StoredStates
@@ -104,6 +105,7 @@ class StoredPasses:
         states = ids.new_zeros((*ids.shape, parts, width), dtype=target.dtype)
         for row, one in enumerate(found):
             states[row, : len(one)] = one.to(states)
+            states[row, : len(one), -1] = before_final_norm(target, states[row, : len(one), -1])
         stored.output = states[:, :, -1]
         try:
             outputs = forward(self._target, ids, begin, hidden=hidden)

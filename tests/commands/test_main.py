@@ -53,6 +53,7 @@ def test_every_option_of_pytest_with_a_value_that_it_has_by_itself_names_it() ->
     assert silent == {
         "url",
         "draft-url",
+        "hidden-states",
         "update",
         "prune",
         "processors",

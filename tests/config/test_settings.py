@@ -152,6 +152,20 @@ def test_baselines_are_not_updated_from_fewer_prompts(pytester: pytest.Pytester)
         )
 
 
+def test_a_folder_of_hidden_states_names_their_engine(pytester: pytest.Pytester) -> None:
+    found = Settings.from_pytest_config(pytester.parseconfig("--specdec-hidden-states=states"))
+    assert found.value(options.ENGINE) == "hidden-states"
+    assert found.url == str(pytester.path / "states")
+
+
+@pytest.mark.parametrize("other", ["--specdec-engine=replay", "--specdec-url=other"])
+def test_a_folder_of_hidden_states_goes_with_no_other_engine(
+    pytester: pytest.Pytester, other: str
+) -> None:
+    with pytest.raises(RequestError, match=r"--specdec-hidden-states with .* would name two"):
+        Settings.from_pytest_config(pytester.parseconfig("--specdec-hidden-states=states", other))
+
+
 def marker(**arguments: Any) -> Marker:
     return Marker.from_pytest_mark((), arguments, WHERE)
 

@@ -39,7 +39,7 @@ class HiddenStatesEngine(ReplayEngine):
         """Raises RequestError without a folder, or for one without such files."""
         if folder is None or "://" in folder:
             raise RequestError(
-                "engine hidden-states reads a folder of files; name it: --specdec-url=FOLDER"
+                "engine hidden-states reads a folder of files; name it: --specdec-hidden-states=DIR"
             )
         super().__init__(plan, models, stored_texts=stored_texts, executor=executor)
         self._stored_states = StoredStates(Path(folder))
@@ -57,8 +57,8 @@ class HiddenStatesEngine(ReplayEngine):
     ) -> dict[str, Tokens]:
         end = set(prepared.ends)
         missing, known = [], {}
-        for prompt, begun in zip(prompts, prepared.ids, strict=True):
-            found = self._states.texts_after(begun)
+        texts = self._states.texts_after(prepared.ids)
+        for prompt, begun, found in zip(prompts, prepared.ids, texts, strict=True):
             if len(found) > 1:
                 raise RequestError(
                     f"{len(found)} texts of {self._states.folder} begin with the prompt "
@@ -67,7 +67,8 @@ class HiddenStatesEngine(ReplayEngine):
             if not found:
                 missing.append(_beginning(prompt))
                 continue
-            known[prompt.key] = up_to_end(found[0][len(begun) :][: key.new_tokens], end)
+            answer = found[0][len(begun) :][: key.new_tokens]
+            known[prompt.key] = up_to_end(tuple(answer.tolist()), end)
         if missing:
             raise RequestError(
                 f"{len(missing)} of {len(prompts)} prompts begin no text of "

@@ -5,9 +5,13 @@ without the target's layers.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
+import re
+import runpy
 import shutil
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -66,19 +70,87 @@ def from_states(cases: Sequence[Case], folder: Path) -> list[Measurement]:
 
 
 @torch.inference_mode()
-def write_states(cases: Sequence[Case], folder: Path, dtype: torch.dtype) -> None:
-    """The files that vLLM's extraction writes, for the texts of the cases."""
-    folder.mkdir(parents=True, exist_ok=True)
+def states_of(cases: Sequence[Case]) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Token ids (length,) and states (length, layers, width) of each text of the cases."""
     target = load_model(str(TARGET), "cpu")
-    texts = ReplayEngine(cases, ModelPool("cpu")).emitted(cases[0])
     layers = (*LAYERS, target.model.config.num_hidden_layers)
-    for number, text in enumerate(texts):
+    found = []
+    for text in ReplayEngine(cases, ModelPool("cpu")).emitted(cases[0]):
         ids = torch.tensor([text.ids])
         with captured_states(target, layers) as states:
             target.model(ids)
-        stacked = torch.stack([states[layer][0] for layer in layers], 1)
-        tensors = {"token_ids": ids[0], "hidden_states": stacked.to(dtype)}
+        found.append((ids[0], torch.stack([states[layer][0] for layer in layers], 1)))
+    return found
+
+
+def write_states(cases: Sequence[Case], folder: Path, dtype: torch.dtype) -> None:
+    """The files that vLLM's extraction writes, for the texts of the cases."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, (ids, states) in enumerate(states_of(cases)):
+        tensors = {"token_ids": ids, "hidden_states": states.to(dtype)}
         save_file(tensors, folder / f"hs_{number}.safetensors")
+
+
+@torch.inference_mode()
+def specforge_files(cases: Sequence[Case], folder: Path) -> None:
+    """What SpecForge's `prepare_hidden_states.py` writes: the last states are after the norm, and
+    all have the batch's dimension.
+    """
+    place = folder / "rows_0-2000"
+    place.mkdir(parents=True)
+    norm = load_model(str(TARGET), "cpu").model.model.norm
+    for number, (ids, states) in enumerate(states_of(cases)):
+        kept = {
+            "input_ids": ids,
+            "loss_mask": torch.ones_like(ids),
+            "aux_hidden_state": states[:, :-1].flatten(1)[None],
+            "hidden_state": norm(states[:, -1])[None],
+        }
+        torch.save(kept, place / f"data_{number}.ckpt")
+
+
+@torch.inference_mode()
+def modelopt_files(cases: Sequence[Case], folder: Path, *, normalised: bool) -> None:
+    """What ModelOpt's `compute_hidden_states_hf.py` writes, whose last states are after the norm,
+    and `compute_hidden_states_vllm.py`, whose last states are before it.
+    """
+    folder.mkdir()
+    norm = load_model(str(TARGET), "cpu").model.model.norm
+    for number, (ids, states) in enumerate(states_of(cases)):
+        kept = {
+            "input_ids": ids,
+            "hidden_states": norm(states[:, -1]) if normalised else states[:, -1].clone(),
+            "aux_hidden_states": states[:, :-1].flatten(1),
+            "loss_mask": torch.ones_like(ids),
+            "conversation_id": f"talk-{number}",
+        }
+        torch.save(kept, folder / f"talk-{number}.pt")
+
+
+OTHERS: dict[str, Callable[[Sequence[Case], Path], None]] = {
+    "SpecForge": specforge_files,
+    "ModelOpt with transformers": functools.partial(modelopt_files, normalised=True),
+    "ModelOpt with vLLM": functools.partial(modelopt_files, normalised=False),
+}
+
+
+@pytest.mark.parametrize("package", OTHERS)
+def test_files_of_other_trainers_are_converted(
+    package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the program that the docs show."""
+    cases = cases_at(1.0)
+    OTHERS[package](cases, tmp_path / "kept")
+    with pytest.raises(RequestError, match=f"holds {package.split()[0]}'s .*docs/hidden-states.md"):
+        from_states(cases, tmp_path / "kept")
+    page = (ROOT / "docs" / "hidden-states.md").read_text()
+    (program,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "convert.py").write_text(program)
+    monkeypatch.setattr(sys, "argv", ["convert.py", str(tmp_path / "kept"), str(tmp_path / "new")])
+    runpy.run_path(str(tmp_path / "convert.py"))
+    for full, stored in zip(replayed(cases), from_states(cases, tmp_path / "new"), strict=True):
+        np.testing.assert_allclose(stored.counts.rounds, full.counts.rounds, atol=1e-4)
+        np.testing.assert_allclose(stored.counts.accepted, full.counts.accepted, atol=1e-4)
 
 
 @pytest.fixture(scope="module", params=[0.0, 1.0], ids=["greedy", "sampled"])
