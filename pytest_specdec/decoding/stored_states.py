@@ -33,13 +33,18 @@ class StoredStates:
         """By prompt: the texts that begin with it, and their files."""
 
     def texts_after(self, prompts: Sequence[Sequence[int]]) -> list[list[NDArray[np.int64]]]:
-        """For each prompt the token ids of every text that begins with it and goes on, the prompt
-        included. Raises RequestError for a folder with a file that is damaged or something else.
+        """For each prompt the token ids of every text that begins with it, but with no longer one
+        of the prompts, and goes on; the prompt is included. Raises RequestError for a folder with a
+        file that is damaged or something else.
         """
         keys = [_key(prompt) for prompt in prompts]
         if new := {key for key in keys if key not in self._found}:
             self._found |= self._scanned(new)
-        return [[np.frombuffer(text, np.int64) for text in self._found[key]] for key in keys]
+        longest = {text: key for key in sorted(keys, key=len) for text in self._found[key]}
+        return [
+            [np.frombuffer(text, np.int64) for text in self._found[key] if longest[text] == key]
+            for key in keys
+        ]
 
     def _scanned(self, prompts: set[bytes]) -> dict[bytes, dict[bytes, Path]]:
         """What the folder's files, one after the other, have of some prompts."""

@@ -24,18 +24,18 @@ def found(states: StoredStates, *prompts: list[int]) -> list[list[list[int]]]:
     return [[text.tolist() for text in texts] for texts in states.texts_after(prompts)]
 
 
-def test_texts_are_found_by_prompts_of_any_length(tmp_path: Path) -> None:
+def test_a_text_is_that_of_the_longest_prompt_that_begins_it(tmp_path: Path) -> None:
     write(tmp_path / "a.safetensors", [1, 2, 3, 4])
     write(tmp_path / "b.safetensors", [1, 2, 5])
     write(tmp_path / "c.safetensors", [9, 1, 2, 3])
     states = StoredStates(tmp_path)
-    assert found(states, [1, 2, 3], [9], [1, 2, 3, 4], [7], [1, 2]) == [
-        [[1, 2, 3, 4]],
-        [[9, 1, 2, 3]],
+    assert found(states, [1, 2, 3, 4], [9], [7], [1, 2]) == [
         [],  # nothing comes after it
+        [[9, 1, 2, 3]],
         [],
         [[1, 2, 3, 4], [1, 2, 5]],
     ]
+    assert found(states, [1, 2, 3], [1, 2], [9]) == [[[1, 2, 3, 4]], [[1, 2, 5]], [[9, 1, 2, 3]]]
     assert states.of([1, 2, 3])[:, 0, 0].tolist() == [1.0, 2.0, 3.0]
     assert states.of([1, 2, 5]).shape == (3, 2, 3)
 

@@ -144,7 +144,7 @@ def test_files_of_other_trainers_are_converted(
     with pytest.raises(RequestError, match=f"holds {package.split()[0]}'s .*docs/hidden-states.md"):
         from_states(cases, tmp_path / "kept")
     page = (ROOT / "docs" / "hidden-states.md").read_text()
-    (program,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (program,) = re.findall(r"```py\n(.*?)```", page, re.DOTALL)
     (tmp_path / "convert.py").write_text(program)
     monkeypatch.setattr(sys, "argv", ["convert.py", str(tmp_path / "kept"), str(tmp_path / "new")])
     runpy.run_path(str(tmp_path / "convert.py"))
