@@ -224,6 +224,11 @@ class Settings:
         """Files of the reports to be written."""
         return tuple(self.invoked_from / path for path in self.value(REPORT))
 
+    @property
+    def writes_html(self) -> bool:
+        """Whether one of the reports is a page."""
+        return any(path.suffix == ".html" for path in self.value(REPORT))
+
 
 def _from_ini(option: Option[T], text: str) -> T | None:
     if not text:

@@ -154,13 +154,13 @@ def _as_prompts(prompts: Sequence[str] | Path) -> Sequence[Prompt]:
 
 def _values(point: TrainingPoint, best: TrainingPoint | None) -> dict[str, float]:
     """A step's values, without those that are not finite numbers: an interval needs two prompts."""
-    from scipy import stats
+    from scipy import special
 
     counts, compared = point.counts, point.compared
     length, prompts = counts.acceptance_length, len(counts.prompts)
     values = {"acceptance_length": length}
     if prompts > 1:
-        reach = float(stats.t.ppf((1 + _LEVEL) / 2, prompts - 1)) * counts.standard_error
+        reach = float(special.stdtrit(prompts - 1, (1 + _LEVEL) / 2)) * counts.standard_error
         values |= {
             "acceptance_length_low": length - reach,
             "acceptance_length_high": length + reach,

@@ -83,9 +83,9 @@ class PairedGain:
         """Two-sided Student interval with confidence 1 - alpha; infinite below `FEWEST` texts."""
         if self.prompts < FEWEST or not math.isfinite(self.error):
             return -math.inf, math.inf
-        from scipy import stats
+        from scipy import special
 
-        reach = float(stats.t.isf(alpha / 2, self.prompts - 1)) * self.error
+        reach = float(-special.stdtrit(self.prompts - 1, alpha / 2)) * self.error
         return self.amount - reach, self.amount + reach
 
 

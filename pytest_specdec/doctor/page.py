@@ -212,12 +212,12 @@ def _cut(words: str) -> tuple[str, str]:
 
 
 def _length(counts: Counts) -> str:
-    from scipy import stats
+    from scipy import special
 
     prompts = len(counts.prompts)
     if prompts < 2:
         return f"{counts.acceptance_length:.3f}"
-    reach = float(stats.t.ppf((1 + _LEVEL) / 2, prompts - 1)) * counts.standard_error
+    reach = float(special.stdtrit(prompts - 1, (1 + _LEVEL) / 2)) * counts.standard_error
     return f"{counts.acceptance_length:.3f} ±{reach:.3f}"
 
 

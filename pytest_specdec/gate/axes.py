@@ -82,10 +82,10 @@ def unpaired_change(before: Counts, now: Counts, comparisons: int) -> LengthChan
     error = math.hypot(before.standard_error, now.standard_error)
     reach = math.inf
     if min(groups) > 1 and math.isfinite(error):
-        from scipy import stats
+        from scipy import special
 
         quantile = (1 + level_of_each(LEVEL, comparisons)) / 2
-        reach = float(stats.t.ppf(quantile, min(groups) - 1)) * error
+        reach = float(special.stdtrit(min(groups) - 1, quantile)) * error
     return LengthChange(
         before=before.acceptance_length,
         now=now.acceptance_length,

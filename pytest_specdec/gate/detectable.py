@@ -97,9 +97,9 @@ def relative_error(pair: Pair) -> float:
 
 def _student(level: float, pair: Pair) -> float:
     """Upper quantile of Student's distribution over the pair's prompts."""
-    from scipy import stats
+    from scipy import special
 
-    return float(stats.t.isf(level, pair.prompts - 1))
+    return float(-special.stdtrit(pair.prompts - 1, level))
 
 
 def _critical(pair: Pair, level: float) -> float:

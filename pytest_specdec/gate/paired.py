@@ -105,9 +105,9 @@ class Pair:
     def _student(self, center: float, error: float, level: float) -> tuple[float, float]:
         if not math.isfinite(error):
             return (-math.inf, math.inf)
-        from scipy import stats
+        from scipy import special
 
-        reach = float(stats.t.ppf((1 + level) / 2, self.prompts - 1)) * error
+        reach = float(special.stdtrit(self.prompts - 1, (1 + level) / 2)) * error
         return (center - reach, center + reach)
 
 

@@ -103,9 +103,9 @@ def _prompts_to_tell(accepted: float, spread: float) -> int:
 
 
 def _quantile(prompts: int) -> float:
-    from scipy import stats
+    from scipy import special
 
-    return float(stats.t.isf(NOISE, prompts - 1))
+    return float(-special.stdtrit(prompts - 1, NOISE))
 
 
 def looping_texts(looping: int, texts: int) -> str | None:
@@ -126,13 +126,13 @@ def too_good(counts: Counts, expected: Counts, *, gates: int) -> str | None:
     lossless decoder counts. Drafts drawn from another distribution than the q of the acceptance
     test raise acceptance silently.
     """
-    from scipy import stats
+    from scipy import special
 
     pair = Pair.of(expected, counts)
     excess, error = -pair.length_drop, pair.standard_error()
     if not math.isfinite(error) or excess <= 1e-6 * expected.acceptance_length:
         return None
-    critical = float(stats.t.isf(IMPOSSIBLE / gates, pair.prompts - 1))
+    critical = float(-special.stdtrit(pair.prompts - 1, IMPOSSIBLE / gates))
     if excess <= critical * error:
         return None
     above = f"{excess / error:.1f} standard errors above" if error > 0 else "in every prompt"

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
-from scipy import stats
+from scipy import special
 
 from ..common.percent import percent
 from ..records.case_costs import CaseCosts
@@ -150,7 +150,7 @@ def _length_error(acceptance: Verdict) -> float:
         else (estimate.before, estimate.now)
     )
     ratio = now / before
-    return (high - low) / 2 / float(stats.norm.isf(0.025)) / ratio
+    return (high - low) / 2 / float(special.ndtri(0.975)) / ratio
 
 
 def _settled(change: CostChange, reach: float, margin: float) -> str:

@@ -149,9 +149,9 @@ def figure(
     """
     if prompts < 2 or not (math.isfinite(value) and math.isfinite(error)):
         return CardFigure(value=plain(value), interval=[])
-    from scipy import stats
+    from scipy import special
 
-    reach = float(stats.t.ppf((1 + LEVEL) / 2, prompts - 1)) * error
+    reach = float(special.stdtrit(prompts - 1, (1 + LEVEL) / 2)) * error
     low, high = max(value - reach, bounds[0]), min(value + reach, bounds[1])
     return CardFigure(value=plain(value), interval=[plain(low), plain(high)])
 

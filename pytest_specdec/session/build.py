@@ -272,7 +272,7 @@ class Components:
             subset=settings.command_line[options.PROMPTS] is not None,
             accumulate=settings.value(options.ACCUMULATE),
             keeps_texts=settings.value(options.KEEP) == "texts",
-            shows_tokens=any(path.suffix == ".html" for path in settings.value(options.REPORT)),
+            shows_tokens=settings.writes_html,
             costs_margin=settings.value(options.COSTS_MARGIN),
         )
 

@@ -55,7 +55,7 @@ class RowCollector:
             if row is not None:
                 from ..report.row import printable_row
 
-                if report.when == "call":
+                if report.when == "call" and self._settings.writes_html:
                     row["attachments"] = attachments_of(item, case, report)
                 setattr(report, _ROW, printable_row(row))
                 if case.candidate and row["rounds"] is not None:

@@ -12,7 +12,7 @@ from pytest_specdec import Attachment
 from suites.audio.sound import Sound
 from suites.models.codec import speak
 
-ATTACHMENTS = pytest.StashKey[list[Attachment]]()
+UTTERANCE = pytest.StashKey[tuple[Sound, str]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -26,12 +26,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def utterance(request: pytest.FixtureRequest, specdec_texts, specdec_target) -> Sound:
     ids = specdec_texts[0].ids
     sound = Sound.decoded(speak, ids)
-    wav = sound.wav()
-    request.node.stash[ATTACHMENTS] = [
+    request.node.stash[UTTERANCE] = sound, specdec_target.tokenizer.decode(ids)
+    file = request.config.getoption("--utterance", default=None)
+    if file is not None:
+        file.write_bytes(sound.wav())
+    return sound
+
+
+def pytest_specdec_attachments(item: pytest.Item) -> list[Attachment]:
+    if UTTERANCE not in item.stash:
+        return []
+    sound, tokens = item.stash[UTTERANCE]
+    return [
         Attachment(
             title="An utterance of the target",
             media_type="audio/wav",
-            content=wav,
+            content=sound.wav(),
             alternative_text=f"{sound.seconds:.2f} s of speech",
         ),
         Attachment(
@@ -43,14 +53,6 @@ def utterance(request: pytest.FixtureRequest, specdec_texts, specdec_target) -> 
         Attachment(
             title=f"The utterance's {sound.seconds:.2f} s as tokens",
             media_type="text/plain",
-            content=specdec_target.tokenizer.decode(ids).encode(),
+            content=tokens.encode(),
         ),
     ]
-    file = request.config.getoption("--utterance", default=None)
-    if file is not None:
-        file.write_bytes(wav)
-    return sound
-
-
-def pytest_specdec_attachments(item: pytest.Item) -> list[Attachment]:
-    return item.stash.get(ATTACHMENTS, [])

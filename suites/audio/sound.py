@@ -13,8 +13,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import signal
-from scipy.io import wavfile
 
 Decoder = Callable[[Sequence[int]], tuple[int, NDArray[np.floating]]]
 """From a text's token ids to (samples per second, samples between -1 and 1)."""
@@ -64,6 +62,8 @@ class Sound:
 
     def wav(self) -> bytes:
         """A WAV file of 16 bits; samples louder than 1 are clipped."""
+        from scipy.io import wavfile
+
         file = io.BytesIO()
         wavfile.write(
             file, self.rate, np.rint(np.clip(self.samples, -1, 1) * 32767).astype(np.int16)
@@ -74,6 +74,8 @@ class Sound:
         """(frequencies, frames): levels in dB below the loudest, low frequencies first, at least
         -70.
         """
+        from scipy import signal
+
         size = 1 << max(_SHORTEST_WINDOW, math.ceil(math.log2(_WINDOW_SECONDS * self.rate)))
         step = max(1, round(_STEP_SECONDS * self.rate))
         padded = np.pad(self.samples, (0, max(0, size - len(self.samples))))

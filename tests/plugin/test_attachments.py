@@ -63,7 +63,7 @@ def test_the_texts_are_those_that_are_stored(attaching) -> None:
 
 def test_a_suite_is_not_asked_for_another_suites_cases(attaching) -> None:
     write_conftest(attaching, CONFTEST.replace('"ids" in item.stash', "True"), "suites/others")
-    result = attaching.run("--specdec-update=new", "suites", ok=True)
+    result = attaching.run("--specdec-update=new", "--specdec-report=out.html", "suites", ok=True)
     result.assert_outcomes(passed=2)
 
 
@@ -126,10 +126,15 @@ def test_an_invalid_attachment_fails_the_test_and_names_the_hook(
     assert "<h2>Attachments" not in (attaching.pytester.path / "out.html").read_text()
 
 
+def test_without_a_page_nothing_is_attached(attaching) -> None:
+    write_conftest(attaching, "def pytest_specdec_attachments(case):\n    return [3]\n")
+    attaching.run("-k", "texts", "--specdec-report=out.json", ok=True)
+
+
 def test_a_failed_test_keeps_its_message_beside_that_of_the_hook(attaching) -> None:
     attaching.write_test(TEST.replace("== 12", "== 13"))
     write_conftest(attaching, "def pytest_specdec_attachments(case):\n    return [3]\n")
-    result = attaching.run("-k", "texts", ok=False)
+    result = attaching.run("-k", "texts", "--specdec-report=out.html", ok=False)
     result.stdout.fnmatch_lines(
         ["*assert 12 == 13*", "*int is not an attachment; return pytest_specdec.Attachment*"]
     )

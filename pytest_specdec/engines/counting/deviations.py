@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 from ...acceptance.counts import Array
 from ...acceptance.sum_distribution import sum_distribution
@@ -161,7 +161,7 @@ def _impossible(judged: CountedRun, walk: Walk, sure: NDArray[np.bool_]) -> Devi
                 and sure[row, accepted % heads, at]
             ):
                 rejections.append(Impossible(prompt=text.key, round=number, position=at))
-    p_value = float(stats.binom.sf(len(rejections) - 1, rounds, _ROUNDING)) if rejections else 1.0
+    p_value = float(special.bdtrc(len(rejections) - 1, rounds, _ROUNDING)) if rejections else 1.0
     return Deviation(
         position=None,
         z=-float(len(rejections)),

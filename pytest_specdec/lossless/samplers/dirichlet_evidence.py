@@ -15,7 +15,7 @@ import dataclasses
 import math
 
 import numpy as np
-from scipy import optimize, special, stats
+from scipy import special
 
 CONCENTRATIONS = np.array([10.0, 100.0, 1_000.0, 10_000.0, 100_000.0])
 """Each finds best what is about 1 / sqrt(c) away."""
@@ -111,6 +111,8 @@ def detectable(draws: int, support: int, alpha: float, k: int) -> float:
     exp(n/(n+c) X/2) (c/(n+c))^((support-1)/2) with X noncentrally chi-square distributed, 4 n t^2
     the noncentrality. Where only one token is possible, any other is infinite evidence.
     """
+    from scipy import optimize, stats
+
     freedom = support - 1
     if draws <= 0:
         return 1.0
@@ -129,6 +131,8 @@ def detectable(draws: int, support: int, alpha: float, k: int) -> float:
 
 def _least_chi_square(n: int, freedom: int, needed: float) -> float:
     """The chi-square statistic of n counted tokens at which their bet reaches exp(needed)."""
+
+    from scipy import optimize
 
     def bet(chi_square: float) -> float:
         each = chi_square * n / (n + CONCENTRATIONS) / 2 - freedom / 2 * np.log1p(

@@ -18,7 +18,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 SHARES = (0.02, 0.1, 0.4)
 """How much of another distribution r a bet mixes into p: (1 - share) p + share r."""
@@ -193,9 +193,12 @@ def serial_bet(transforms: np.ndarray, cells: int) -> np.ndarray:
 
 def uniformity(transforms: np.ndarray) -> float:
     """Kolmogorov-Smirnov p-value of transforms (tokens,) against the uniform distribution; for one
-    look at a fixed length.
+    look at a fixed length. It is twice that of the larger one-sided distance, at most 1: the
+    two-sided one is at most that, and is less by 2 % at 0.5 and by nothing below 0.01.
     """
-    return float(stats.kstest(transforms, "uniform").pvalue)
+    ordered, steps = np.sort(transforms), np.arange(len(transforms) + 1) / len(transforms)
+    distance = max((steps[1:] - ordered).max(), (ordered - steps[:-1]).max())
+    return min(1.0, 2 * float(special.smirnov(len(transforms), distance)))
 
 
 def _counted_bet(state: np.ndarray, cell: np.ndarray, states: int, cells: int) -> np.ndarray:
