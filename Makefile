@@ -250,8 +250,8 @@ offload: $(VENV)/.smollm2  ## SmolLM2 replayed with its weights left in their fi
 	$(BIN)/python suites/smollm2/build.py exit-20
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/offload.py --into docs/scale.md
 
-speculators-parity: $(READY) $(ENGINES)/speculators/.ready  ## EAGLE-3 heads beside the package that packs them, probability by probability
-	OMP_NUM_THREADS=1 $(BIN)/pytest tests/decoding/drafters/test_speculators.py
+speculators-parity: $(READY) $(ENGINES)/speculators/.ready  ## EAGLE-3 heads beside the package that packs them, probability by probability, and replay from hidden states that it writes
+	OMP_NUM_THREADS=1 $(BIN)/pytest tests/decoding/drafters/test_speculators.py tests/engines/own/test_speculators_states.py
 
 openvino-form: $(READY) $(ENGINES)/openvino-export/.ready  ## convert the text pair for OpenVINO again, after `make models`
 	$(BIN)/python suites/models/convert.py openvino --python $(ENGINES)/openvino-export/bin/python
