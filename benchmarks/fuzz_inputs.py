@@ -1,5 +1,5 @@
 """Seeded mutants of everything that is read: stored files, prompts, profiles, traces, checkpoints,
-URLs, options and markers.
+cards, URLs, options and markers.
 
     python benchmarks/fuzz_inputs.py [--mutants 1000] [--seed 0] [--only KIND] [--runs 4]
 
@@ -27,6 +27,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from card_inputs import card_kinds
 from further_inputs import further_kinds
 from invariants import (
     wrong_checkpoint,
@@ -260,7 +261,10 @@ def kinds(tiny: Path) -> list[Kind]:
         ),
         Kind("options", [_options()], _option, wrong_option, True),
         Kind("markers", [json.dumps(own).encode() for own in _MARKERS], _marker, wrong_marker),
-        *(Kind(*served) for served in (*served_kinds(), *further_kinds(wrong_profile))),
+        *(
+            Kind(*served)
+            for served in (*served_kinds(), *further_kinds(wrong_profile), *card_kinds())
+        ),
     ]
 
 

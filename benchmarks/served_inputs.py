@@ -126,7 +126,8 @@ def _states(states: Any, raw: bytes, folder: Path) -> Any:
     whole = len(raw).to_bytes(8, "little") + raw + _parts()[1]
     (folder / "a.safetensors").write_bytes(whole)
     stored = states(folder)
-    (text,) = stored.texts_after(()) or [()]
+    (texts,) = stored.texts_after([()])  # the prompt of no token begins every text
+    text = texts[0].tolist() if texts else ()
     return text, stored.of(text)
 
 

@@ -45,6 +45,8 @@ NAMES = (
     "saved times",
     "processors",
     "trees",
+    "pages with a card",
+    "cards",
 )
 
 

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..common.bounded_files import read_text
+from ..common.bounded_files import read_bytes
 from ..common.errors import RequestError
 from ..common.limits import MOST_DEPTH, MOST_K
 from ..common.printable import printable
@@ -221,7 +221,7 @@ def _read_before(path: Path) -> str | None:
     if not path.exists():
         return None
     try:
-        text = read_text(path)
+        text = read_bytes(path).decode("utf-8")  # with its own line ends, which stay
     except (OSError, UnicodeDecodeError):
         raise RequestError(f"{path} cannot be read; name another file") from None
     if path.suffix == ".md":
@@ -235,14 +235,20 @@ def _read_before(path: Path) -> str | None:
         held = parse_json(text)
     except JsonError:
         held = None
-    if not isinstance(held, dict) or "card" not in held:
+    if not isinstance(held, dict) or not _is_card(held):
         raise RequestError(f"{path} is there and holds no card; name another file")
     return text
+
+
+def _is_card(held: Mapping[str, object]) -> bool:
+    own = held.get("card"), held.get("steps")
+    return held.get("schema") == 1 and isinstance(own[0], dict) and isinstance(own[1], list)
 
 
 def _write(card: CardDocument, before: Mapping[Path, str | None]) -> None:
     from ..baselines.store import write_all
     from ..report.card_page import BEGIN, END, render_card
+    from ..report.row import printable_values
 
     page = render_card(card)
     if not before:
@@ -251,12 +257,14 @@ def _write(card: CardDocument, before: Mapping[Path, str | None]) -> None:
     files = {}
     for path, text in before.items():
         if path.suffix == ".json":
-            files[path] = json.dumps(card, indent=2, allow_nan=False) + "\n"
+            files[path] = json.dumps(printable_values(card), indent=2, allow_nan=False) + "\n"
         elif text is None:
             files[path] = page
         else:
-            between = re.compile(rf"{re.escape(BEGIN)}.*{re.escape(END)}\n?", re.DOTALL)
-            files[path] = between.sub(lambda _: page, text)
+            head, _, rest = text.partition(BEGIN)
+            tail = re.sub(r"\A\r?\n", "", rest.partition(END)[2])
+            ends = "\r\n" if "\r\n" in text else "\n"
+            files[path] = head + page.replace("\n", ends) + tail
     write_all(files)
     for path in files:
         print(printable(f"wrote {path}"))

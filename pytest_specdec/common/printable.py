@@ -29,7 +29,8 @@ _SHORTEST_KEY = 4
 """Characters of a key from which on it is looked for: a shorter one would be found in ordinary
 words.
 """
-_URL = re.compile(r'[A-Za-z][A-Za-z0-9+.-]*:/+[^\s<>"]*')
+_URL = re.compile(r'(?:[A-Za-z][A-Za-z0-9+.-]{0,40}|[A-Za-z0-9+.-]{41}):/+[^\s<>"]*')
+"""Looks back 41 characters for a scheme: with no bound, a long word takes quadratic time."""
 _SCHEME = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*:/+)?")
 _HOST_AND_PORT = re.compile(r"(\[[^\]]*\]|[^:]*)(:\d*)?")
 _CLOSING = ";:,.!?')]}`"

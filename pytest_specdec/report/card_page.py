@@ -8,14 +8,14 @@ from typing import Any
 
 from .card import CardBest, CardDocument, CardFigure
 from .markdown import escaped_cell
-from .row import Number
+from .row import Number, printable_values
 
 BEGIN, END = "<!-- specdec card -->", "<!-- specdec card ends -->"
 
 
 def render_card(card: CardDocument) -> str:
-    """The section between its marks. Names and prompts of others are escaped."""
-    return "\n".join([BEGIN, *_lines(card), END]) + "\n"
+    """The section between its marks. Names and prompts of others are escaped, secrets hidden."""
+    return "\n".join([BEGIN, *_lines(printable_values(card)), END]) + "\n"
 
 
 def _lines(card: CardDocument) -> Iterator[str]:
@@ -119,8 +119,8 @@ def _doctor(card: CardDocument) -> Iterator[str]:
 
 def _folded(title: str, lines: Sequence[str]) -> Iterator[str]:
     """Lines that can be unfolded; in `pre` no Markdown, mention or link is read."""
-    # A blank line would end the block of HTML in Markdown.
-    text = "\n".join(html.escape(line, quote=False) or "&nbsp;" for line in lines)
+    # A blank line, one of spaces also, would end the block of HTML in Markdown.
+    text = "\n".join(html.escape(line, quote=False) if line.strip() else "&nbsp;" for line in lines)
     yield from ("", f"<details><summary>{title}</summary>", f"<pre>{text}</pre>", "</details>")
 
 

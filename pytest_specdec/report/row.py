@@ -335,17 +335,17 @@ def printable_row(row: ReportRow) -> ReportRow:
     """A row whose names, prompts and reasons are fit for terminals and pages; reasons keep their
     lines.
     """
-    plain_values = {name: _printable(value) for name, value in row.items() if name != "reason"}
-    return cast("ReportRow", {**plain_values, "reason": printable(row["reason"], keep="\n")})
+    others = printable_values({name: value for name, value in row.items() if name != "reason"})
+    return cast("ReportRow", {**others, "reason": printable(row["reason"], keep="\n")})
 
 
-def _printable(value: Any) -> Any:
+def printable_values(value: Any) -> Any:
     """`printable` over a tree of plain values, keys included."""
     if isinstance(value, str):
         return printable(value)
     if isinstance(value, dict):
-        return {_printable(name): _printable(item) for name, item in value.items()}
-    return [_printable(item) for item in value] if isinstance(value, list) else value
+        return {printable_values(name): printable_values(item) for name, item in value.items()}
+    return [printable_values(item) for item in value] if isinstance(value, list) else value
 
 
 SEVERITY = (

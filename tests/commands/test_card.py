@@ -122,11 +122,24 @@ def test_a_card_goes_between_its_marks_and_nowhere_else(
         assert "\nold\n" not in text
 
 
+def test_a_page_keeps_its_line_ends(
+    tiny_target: Path, tiny_draft: Path, prompts: Path, tmp_path: Path
+) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_bytes(f"# Head\r\n{BEGIN}\r\nold\r\n{END}\r\nLicense\r\n".encode())
+    assert card(tiny_draft, tiny_target, prompts, "--no-doctor", "-o", str(readme)) == 0
+    content = readme.read_bytes()
+    assert content.startswith(f"# Head\r\n{BEGIN}\r\n## ".encode())
+    assert content.endswith(f"</details>\r\n{END}\r\nLicense\r\n".encode())
+    assert b"\n" not in content.replace(b"\r\n", b"")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (["-o", "README.md"], "has no place for a card"),
         (["-o", "config.json"], "holds no card; name another file"),
+        (["-o", "cards.json"], "holds no card; name another file"),
         (["-o", "card.txt"], "ends in neither .md nor .json"),
         (["--k", "16"], "no text of 16 new tokens is long enough for a round of k=16"),
         (["--prompts", "none.jsonl"], "cannot be read"),
@@ -148,12 +161,14 @@ def test_what_cannot_be_written_or_measured_is_refused(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "README.md").write_text("# Head\n")
     (tmp_path / "config.json").write_text('{"hidden_size": 4}')
+    (tmp_path / "cards.json").write_text('{"card": "a trump"}')
     assert card(tiny_draft, tiny_target, prompts, "--no-doctor", *options) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ")
     assert message in error
     assert (tmp_path / "README.md").read_text() == "# Head\n"
     assert (tmp_path / "config.json").read_text() == '{"hidden_size": 4}'
+    assert (tmp_path / "cards.json").read_text() == '{"card": "a trump"}'
 
 
 def test_a_drafter_of_another_target_is_refused(

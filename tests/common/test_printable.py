@@ -4,6 +4,8 @@ left alone.
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -113,6 +115,20 @@ def test_the_servers_key_is_hidden_wherever_it_is_echoed(
 def test_a_key_of_two_letters_is_not_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(KEY, "ab")
     assert printable("about") == "about"
+
+
+@pytest.mark.parametrize("letters", ["x", "a1", "x:", "x/", "http"])
+def test_long_words_take_no_quadratic_time(letters: str) -> None:
+    start = time.thread_time()
+    printable(letters * 40_000)
+    assert time.thread_time() - start < 1
+
+
+@pytest.mark.parametrize("scheme", ["x" * 100, "a" + "1" * 100, "http"])
+def test_a_password_is_hidden_behind_schemes_of_any_length(scheme: str) -> None:
+    shown = printable(f"see {scheme}://me:SECRET@host/")
+    assert "SECRET" not in shown
+    assert shown.endswith("***@host/")
 
 
 @given(st.text(st.characters(codec=None) | st.sampled_from("\x1b\u202e@:/?#&=;'.*htp")))

@@ -133,6 +133,15 @@ def test_names_of_others_add_no_markup() -> None:
     assert row.count("|") - row.count("\\|") == 5
 
 
+def test_letters_that_steer_and_blank_lines_stay_within_a_folded_part() -> None:
+    card = document(doctor={"verdict": "v\x1b[31m", "lines": ["a\n\nb", " ", "\u202ec"]})
+    card["card"].update(command="card http://me:SECRET@host/ 'a\n\nb'")
+    page = render_card(card)
+    assert "<pre>a\\n\\nb\n&nbsp;\n\\u202ec</pre>" in page
+    assert "**v\\x1b\\[31m**" in page
+    assert "SECRET" not in page
+
+
 @pytest.fixture(scope="module")
 def schema() -> dict[str, Any]:
     published: dict[str, Any] = json.loads((ROOT / "docs" / "card.schema.json").read_text())
