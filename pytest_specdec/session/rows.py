@@ -88,7 +88,10 @@ class RowCollector:
         if report.when == "setup" and report.failed:
             from ..judging.report_rows import failed_row
 
-            return failed_row(case, self._settings.value(ENGINE), str(report.longrepr))
+            # The line of the error: the traceback before it is in pytest's own report.
+            crash = getattr(report.longrepr, "reprcrash", None)
+            reason = str(report.longrepr if crash is None else crash.message)
+            return failed_row(case, self._settings.value(ENGINE), reason)
         runner = self._components.runner_in_use
         skipped_candidate = report.when == "setup" and report.skipped and bool(case.candidate)
         if (

@@ -4,6 +4,7 @@ judged like ours; what is broken is one message.
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 import tomllib
@@ -95,6 +96,21 @@ def test_a_broken_entry_point_is_one_message(
         ]
     )
     assert "Traceback" not in output.str()
+
+
+def test_an_engine_that_crashes_is_named_by_its_error_in_reports(project, site: Site) -> None:
+    crashing = ADAPTER.replace(
+        "target = self", "raise AttributeError('no get')\n        target = self"
+    )
+    points = PROJECT["project"]["entry-points"]["pytest_specdec.engines"]
+    site.install("my-engine-specdec", points, my_engine_specdec=crashing)
+    project.write_test(
+        TEST.replace('"models/target"', "{target!r}").replace('"models/draft"', "{draft!r}")
+    )
+    result = project.run(*COMMAND, "--specdec-report=out.json", ok=False)
+    (row,) = json.loads((project.pytester.path / "out.json").read_text())["cases"]
+    assert (row["verdict"], row["reason"]) == ("error", "AttributeError: no get")
+    result.stdout.fnmatch_lines(["*raise AttributeError('no get')*"])
 
 
 @pytest.mark.parametrize(
