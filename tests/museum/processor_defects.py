@@ -281,7 +281,7 @@ RIGHT: dict[str, tuple[type[Decoder], Any]] = {
 }
 WRONG: dict[str, tuple[type[Decoder], Any, str]] = {
     "repetition penalty ignored": (Ignored, REPETITION, "sgl-project/sglang#21258"),
-    "bonus row unmasked": (IgnoredForBonus, NoTwice(), "vllm-project/vllm#54442"),
+    "bonus row unmasked": (IgnoredForBonus, NoTwice(), "vllm-project/vllm#44006"),
     "mask one row late": (OneRowLate, NoTwice(), ""),
     "matcher asked after the stop": (
         AskedAfterStop,
