@@ -176,6 +176,18 @@ def test_a_wrong_k_is_the_callers_and_no_failed_check(
     assert capsys.readouterr().err.endswith("3 tokens; use --k=3\n")
 
 
+def test_what_a_server_refuses_is_not_checked_and_its_answer_is_shown() -> None:
+    plays = ToySpeculation().plays()
+    refused = Answer("requires --tool-call-parser to be set", status=400)
+    with playing({**plays, "/v1/chat/completions": [refused]}) as stage:
+        found = report(stage.url, stage.url, only="tool calls")
+    assert outcomes(found)["tool calls"] is CheckOutcome.UNCHECKED
+    assert found.results[0].words == (
+        "the server refuses this (/v1/chat/completions: HTTP 400 (requires --tool-call-parser to "
+        "be set)); its answer says what is missing"
+    )
+
+
 def test_lines_of_every_outcome_name_the_options_of_the_command(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

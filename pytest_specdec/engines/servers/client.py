@@ -49,6 +49,8 @@ class ServerError(MeasurementError):
 
     status: int | None = None
     """The HTTP status, where one other than 200 is what is wrong."""
+    refusal: str = ""
+    """Path, status and how the answer begins, where the server refuses what was asked for."""
 
 
 class _PassingError(Exception):
@@ -171,6 +173,7 @@ class Client:
             return
         if status in _PASSING:
             raise _PassingError(f"HTTP {status} ({self._excerpt(answer)})")
+        refusal = ""
         if 300 <= status < 400:
             to = (
                 "nowhere"
@@ -181,12 +184,10 @@ class Client:
         elif status in (401, 403):
             message = f": HTTP {status}, access refused; set {KEY} to the server's key"
         else:
-            message = (
-                f": HTTP {status} ({self._excerpt(answer)}); is this the engine that was named, "
-                "and its own URL?"
-            )
+            refusal = f"HTTP {status} ({self._excerpt(answer)})"
+            message = f": {refusal}; is this the engine that was named, and its own URL?"
         error = self._error(path, message)
-        error.status = status
+        error.status, error.refusal = status, refusal and f"{path}: {refusal}"
         raise error
 
     def _once(
