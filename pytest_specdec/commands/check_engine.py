@@ -10,6 +10,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..common.errors import RequestError
 from ..common.limits import MOST_BATCH, MOST_K, MOST_NEW_TOKENS, MOST_PROMPTS
 from ..common.progress import CommandProgress
 from ..config.parsers import fraction, whole_number, whole_numbers
@@ -149,6 +150,7 @@ def _add_soak(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from ..cases.prompts import read_prompts
 
+    _check_options(arguments)
     if arguments.output is not None:
         check_writable(arguments.output)
     prompts = read_prompts(
@@ -191,6 +193,15 @@ def run(arguments: argparse.Namespace) -> int:
     return report.status
 
 
+def _check_options(arguments: argparse.Namespace) -> None:
+    """Raises RequestError for an option that would be left out without a word."""
+    for name in ("target", "draft", "soak"):
+        if getattr(arguments, name) is not None and arguments.k is None:
+            raise RequestError(
+                f"--{name} needs the draft tokens per round of the server, too; name them by --k"
+            )
+
+
 def _counted(
     arguments: argparse.Namespace, server: TextServer
 ) -> tuple[Engine | None, tuple[Case, ...], str]:
@@ -225,7 +236,7 @@ def _cases(arguments: argparse.Namespace, engine: str) -> tuple[Case, ...]:
     if isinstance(drafter, OwnHeadsSpec):  # an engine drafts with as many layers as there are
         target = case_checkpoint(named)
         depth = 1 if target is None else max(min(arguments.k, target.mtp_layers), 1)
-    return tuple(
+    cases = tuple(
         Case(
             texts=TextKey(
                 suite="check-engine",
@@ -246,3 +257,7 @@ def _cases(arguments: argparse.Namespace, engine: str) -> tuple[Case, ...]:
         )
         for temperature in (0.0, 1.0)
     )
+    for model in (cases[0].target, cases[0].draft_model):
+        if model is not None and Path(model).is_absolute() and not Path(model).is_dir():
+            raise RequestError(f"no checkpoint folder at {model}; check the path")
+    return cases

@@ -117,7 +117,7 @@ def _check_lookup(engine: Engine, run: CountedRun) -> None:
     )
     raise RequestError(
         f"{engine.name} {lookup}, and only those of {_span((1, NGRAM))} tokens can be replayed; "
-        "leave specdec_oracle out"
+        "leave the oracle out"
     )
 
 

@@ -260,7 +260,8 @@ class ModelPool:
             raise RequestError(self._unavailable)
         if name == SERVED:
             raise RequestError(
-                "this needs the models' weights here; pass --specdec-target= and --specdec-draft="
+                "this needs the models' weights here; name them by --specdec-target and "
+                "--specdec-draft"
             )
         return self._loaded(name, outer)
 

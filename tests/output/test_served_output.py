@@ -203,6 +203,27 @@ def test_lines_of_every_outcome_name_the_options_of_the_command(
         assert {result.words for result in examined(subject).results} == {shown}
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--soak", "96"], "--soak needs the draft tokens per round of the server, too"),
+        (["--target", "."], "--target needs the draft tokens per round of the server, too"),
+        (["--draft", "mtp"], "--draft needs the draft tokens per round of the server, too"),
+        (["--k", "3", "--target", "missing"], "no checkpoint folder at "),
+        (["--k", "3", "--target", ".", "--draft", "missing"], "no checkpoint folder at "),
+    ],
+)
+def test_what_is_named_and_cannot_be_used_is_exit_status_2(
+    options: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plays = ToySpeculation().plays()
+    card = {"id": "toy", "owned_by": "vllm"}
+    plays["/v1/models"] = [Answer(json.dumps({"data": [card]}))]
+    with playing(plays) as stage:
+        assert main(["check-engine", stage.url, *options]) == 2
+    assert words in capsys.readouterr().err
+
+
 def test_a_required_check_that_does_not_exist_is_exit_status_2(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -228,7 +228,7 @@ def test_the_oracle_says_that_it_needs_weights(project) -> None:
         "--specdec-engine=trace", trace(project, [[2, 1], [2, 0], [2, 1]]), "-k", "judge"
     )
     result.stdout.fnmatch_lines(
-        ["*needs the models' weights here; pass --specdec-target= and --specdec-draft=*"]
+        ["*needs the models' weights here; name them by --specdec-target and --specdec-draft*"]
     )
 
 

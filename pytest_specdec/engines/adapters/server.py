@@ -272,9 +272,15 @@ class ServedAdapter(abc.ABC):
             (one_round.drafted for reply in replies for one_round in reply.rounds or ()), default=k
         )
         if most != k:
+            where = f"{self.client.url} ({self.name})"
+            if not most:
+                raise DraftCountError(
+                    f"{where}: no round drafts a token; start it with a drafter, or leave "
+                    "--specdec-k out"
+                )
             raise DraftCountError(
-                f"{self.client.url} ({self.name}): no round drafts more than {most} tokens and k "
-                f"is {k}; use --specdec-k={most}, or restart it"
+                f"{where}: no round drafts more than {most} tokens and k is {k}; use "
+                f"--specdec-k={most}, or restart it"
             )
         if self.capabilities.per_request or any(
             reply.rounds is not None or reply.totals is not None for reply in replies

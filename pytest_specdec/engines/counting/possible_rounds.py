@@ -79,7 +79,7 @@ class CountedRun:
                 raise RequestError(
                     f"{text.where or text.key} comes without token ids, and only these can be "
                     "replayed; "
-                    "let the engine return them, or leave specdec_oracle out"
+                    "let the engine return them, or leave the oracle out"
                 )
         return [
             text_of(text, category)

@@ -27,7 +27,7 @@ from pytest_specdec.engines.adapter_api import (
     Totals,
 )
 from pytest_specdec.engines.adapters.llama_cpp_server import LlamaCppServerAdapter
-from pytest_specdec.engines.adapters.server import ServedAdapter
+from pytest_specdec.engines.adapters.server import ServedAdapter, ServerReply
 from pytest_specdec.engines.adapters.sglang_server import SglangServerAdapter
 from pytest_specdec.engines.adapters.tensorrt_llm_server import TensorRtLlmServerAdapter
 from pytest_specdec.engines.adapters.vllm_server import VllmServerAdapter
@@ -214,6 +214,11 @@ def test_a_server_of_another_k_is_an_error() -> None:
             match=r"no round drafts more than 3 tokens and k is 5; use --specdec-k=3",
         ):
             run(adapter, request(k=5))
+    with playing(llama_cpp(metrics=[Answer("", 501)])) as stage:
+        adapter = Unprobed.LlamaCpp(EngineSetup(), stage.client())
+        one = ServerReply(new_ids=TEXT, rounds=(ReportedRound(0, 0),) * 23, totals=None)
+        with pytest.raises(MeasurementError, match="no round drafts a token; start it with a dra"):
+            next(adapter._sums([one], 3, 0))
     with (
         playing(llama_cpp()) as stage,
         pytest.raises(MeasurementError, match="a round drafts 3 tokens and k is 2; use"),
