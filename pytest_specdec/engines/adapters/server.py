@@ -5,16 +5,17 @@ modes that are not lossless.
 from __future__ import annotations
 
 import abc
+import collections
 import dataclasses
 import functools
 import os
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple, TypeVar
 
 from ...cases.case import Sampling
-from ...common.errors import DraftCountError, RequestError
+from ...common.errors import DraftCountError, RequestError, SpecdecError
 from ...common.printable import KEY
 from ..adapter_api import (
     Capabilities,
@@ -33,6 +34,8 @@ from ..servers.logprob_servers import scorer_at, served_model
 from ..servers.payloads import Completion
 from ..servers.repeatability import apart
 from ..servers.scorer import Scorer
+
+_Answer = TypeVar("_Answer")
 
 PROBES, PROBE_TOKENS = 2, 48
 """Greedy texts, and their new tokens, that show a mode that is not lossless."""
@@ -138,7 +141,8 @@ class ServedAdapter(abc.ABC):
     def run(self, request: GenerationRequest) -> Iterator[Reported | PooledCounters]:
         """Texts in the order of the prompts, then the sums where the engine has no finer ones.
 
-        Raises ServerError where the server fails or its counters contradict its answers.
+        Raises ServerError where the server fails, after the texts that it answered by then, or
+        where its counters contradict its answers.
         """
         if (other := self.other_drafter(request)) is not None:
             raise self.refuse(
@@ -149,9 +153,7 @@ class ServedAdapter(abc.ABC):
         altered = self.altered() or self.lossy_by_its_text(prompts[:PROBES], request.k)
         self.begin()
         lost, replies = self.client.lost, list[ServerReply]()
-        answered = self._answered(request, prompts)
-        for row, (prompt, ids) in enumerate(zip(request.prompts, prompts, strict=True)):
-            reply, timings = next(answered)
+        for row, reply, timings in self._answered(request, prompts):
             where = f"request {row + 1} of {self.client.url}"
             replies.append(reply)
             self._check_depth(
@@ -160,8 +162,8 @@ class ServedAdapter(abc.ABC):
                 where,
             )
             yield Reported(
-                key=prompt.key,
-                prompt_ids=ids,
+                key=request.prompts[row].key,
+                prompt_ids=prompts[row],
                 new_ids=reply.new_ids,
                 convention=self.convention,
                 rounds=reply.rounds,
@@ -177,21 +179,36 @@ class ServedAdapter(abc.ABC):
 
     def _answered(
         self, request: GenerationRequest, prompts: Sequence[tuple[int, ...]]
-    ) -> Iterator[tuple[ServerReply, Timings]]:
-        """The answers in the order of the prompts, `request.batch` requests at once."""
+    ) -> Iterator[tuple[int, ServerReply, Timings]]:
+        """Each prompt's number and answer, in order, `request.batch` requests at once.
 
-        def one(prompt: PromptRequest, ids: tuple[int, ...]) -> tuple[ServerReply, Timings]:
+        Where a request fails, the answers to later prompts that are there come before its error.
+        """
+
+        def one(row: int) -> tuple[int, ServerReply, Timings]:
+            prompt, ids = request.prompts[row], prompts[row]
             begun = time.perf_counter()
             reply = self.answer(
                 ids, request.sampling, request.new_tokens, request.seed_of(prompt), request.k
             )
-            return reply, Timings(time.perf_counter() - begun)
+            return row, reply, Timings(time.perf_counter() - begun)
 
         if request.batch == 1:
-            yield from map(one, request.prompts, prompts)
+            yield from map(one, range(len(prompts)))
             return
         with ThreadPoolExecutor(request.batch) as pool:
-            yield from pool.map(one, request.prompts, prompts)
+            waiting = collections.deque(pool.submit(one, row) for row in range(len(prompts)))
+            try:
+                while waiting:
+                    yield waiting.popleft().result()
+            except SpecdecError:
+                for future in waiting:
+                    future.cancel()
+                yield from _finished(waiting)
+                raise
+            finally:
+                for future in waiting:
+                    future.cancel()
 
     def close(self) -> None:
         """Close the connections."""
@@ -306,6 +323,13 @@ class ServedAdapter(abc.ABC):
                 "run again"
             )
         yield PooledCounters(grown, self.convention, self.client.url)
+
+
+def _finished(futures: Iterable[Future[_Answer]]) -> Iterator[_Answer]:
+    """Results of those that neither fail nor were cancelled, which are waited for."""
+    for future in futures:
+        if not future.cancelled() and future.exception() is None:
+            yield future.result()
 
 
 def rounds_totals(rounds: Sequence[ReportedRound]) -> Totals:
