@@ -238,7 +238,8 @@ def _result(name: str, check: OutputCheck, subject: OutputSubject) -> OutputResu
         return unchecked(name, str(error))
     except SpecdecError as error:
         if getattr(error, "status", None) in _NO_ANSWER:  # a ServerError, which needs an extra
-            refusal = getattr(error, "refusal", "")
-            words = f"the server refuses this ({refusal}); its answer says what is missing"
-            return unchecked(name, words)
+            if refusal := getattr(error, "refusal", ""):
+                words = f"the server refuses this ({refusal}); its answer says what is missing"
+                return unchecked(name, words)
+            return unchecked(name, str(error))
         return failed(name, str(error))
