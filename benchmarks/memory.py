@@ -4,10 +4,12 @@ in GiB, and seconds.
 
 from __future__ import annotations
 
+import contextlib
 import resource
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +49,24 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
+@contextlib.contextmanager
+def watched() -> Iterator[list[int]]:
+    """The largest number of bytes, from now on, above those of now."""
+    before, peak, done = resident(), [0], threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.005):
+            peak[0] = max(peak[0], resident() - before)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield peak
+    finally:
+        done.set()
+        watcher.join()
+
+
 def main() -> None:
     folder, count = Path(sys.argv[1]), int(sys.argv[2])
     pair = [
@@ -55,21 +75,11 @@ def main() -> None:
     ]
     ids = np.random.default_rng(0).integers(0, VOCABULARY, (count, LENGTH)).tolist()
     texts = texts_from_ids(ids, [PROMPT] * count)
-    before, peak, done = resident(), [0], threading.Event()
-
-    def watch() -> None:
-        while not done.wait(0.005):
-            peak[0] = max(peak[0], resident())
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
     begun = time.perf_counter()
-    (scores,) = text_scores(pair[0], [DrafterPlan(pair[1], 0, 16)], texts, Sampling(1.0))
-    expected_counts(scores.field("rejection"), 16)
-    seconds = time.perf_counter() - begun
-    done.set()
-    watcher.join()
-    print((peak[0] - before) / 2**30, seconds)
+    with watched() as peak:
+        (scores,) = text_scores(pair[0], [DrafterPlan(pair[1], 0, 16)], texts, Sampling(1.0))
+        expected_counts(scores.field("rejection"), 16)
+    print(peak[0] / 2**30, time.perf_counter() - begun)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""Peak memory of replay above the models: 2,000 texts of 512 tokens at a vocabulary of 50,000.
+"""Peak memory of replay above the models: 2,000 texts of 512 tokens at a vocabulary of 50,000, and
+20 texts among 400 MiB of hidden states.
 
 make bench
 """
@@ -13,6 +14,8 @@ import pytest
 
 MOST_GIB = 1.5
 SCRIPT = Path(__file__).with_name("memory.py")
+STATES_SCRIPT = Path(__file__).with_name("states_memory.py")
+MOST_MIB_OF_A_FOLDER = 10
 
 
 @pytest.mark.parametrize("texts", [200, 2000])
@@ -31,3 +34,15 @@ def test_peak_memory(
             f"{seconds:.0f} s"
         )
     assert gib <= MOST_GIB
+
+
+def test_peak_memory_from_hidden_states(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """The same texts are replayed from a folder that holds 20 times as many."""
+    peaks = {}
+    for stored in (20, 400):
+        command = [sys.executable, str(STATES_SCRIPT), str(tmp_path / str(stored)), str(stored)]
+        out = subprocess.run([*command, "20"], check=True, capture_output=True, text=True).stdout
+        peaks[stored], states = map(float, out.split()[-2:])
+        with capsys.disabled():
+            print(f"\n20 texts among {states:.0f} MiB of states: {peaks[stored]:.0f} MiB")
+    assert peaks[400] - peaks[20] <= MOST_MIB_OF_A_FOLDER

@@ -5,6 +5,7 @@ or from files that were written where it ran.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
@@ -76,6 +77,14 @@ class StoredPasses:
     def __init__(self, target: LoadedModel, states: StoredStates) -> None:
         assert target.stored is not None, "load_outer_parts makes such a target"
         self._target, self._states = target, states
+        self._held = torch.empty(0)
+
+    def _room(self, shape: tuple[int, ...], device: torch.device) -> torch.Tensor:
+        """Memory of the batch before, where it suffices: what that returned is overwritten."""
+        size = math.prod(shape)
+        if self._held.numel() < size:
+            self._held = torch.empty(size, dtype=self._target.model.dtype, device=device)
+        return self._held[:size].view(shape)
 
     def run(
         self,
@@ -102,9 +111,10 @@ class StoredPasses:
                 f"those of the layers {', '.join(map(str, layers))} and the last one's; extract "
                 "these, in this order, and measure drafters that read others in a run of their own"
             )
-        states = ids.new_zeros((*ids.shape, parts, width), dtype=target.dtype)
+        states = self._room((*ids.shape, parts, width), ids.device)
         for row, one in enumerate(found):
-            states[row, : len(one)] = one.to(states)
+            states[row, : len(one)].copy_(one)
+            states[row, len(one) :] = 0
             states[row, : len(one), -1] = before_final_norm(target, states[row, : len(one), -1])
         stored.output = states[:, :, -1]
         try:
