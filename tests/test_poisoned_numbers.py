@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +26,7 @@ from pytest_specdec.decoding.distributions import check_logits, check_scores, fi
 from pytest_specdec.decoding.loading import load_model
 from pytest_specdec.decoding.replay import replay
 from pytest_specdec.decoding.sampling import sample_new_tokens
+from pytest_specdec.lossless import conformance
 
 REFUSED = "a model returns NaN or infinite logits; check its weights"
 EVERY = {"draft model": 211}
@@ -136,6 +139,56 @@ def test_masked_tokens_have_probability_0_and_bad_ones_none(bad: float) -> None:
         wrong = logits.index_fill(1, torch.tensor([2]), bad)
         with pytest.raises(MeasurementError, match=REFUSED):
             check_scores(log_scores(wrong, torch.tensor([0]), sampling))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"temperature": value} for value in (math.nan, math.inf, -1.0, "1")),
+        *({"top_p": value} for value in (math.nan, 0.0, -0.1, 1.1)),
+        {"top_k": -1},
+    ],
+    ids=str,
+)
+def test_settings_that_make_no_distribution_are_refused(
+    tmp_path: Path, wrong: dict[str, float]
+) -> None:
+    target = load_model(str(llama(tmp_path / "target", seed=1)), "cpu")
+    texts = decode(target, None, [[0, 3, 7]] * 3, k=0, new_tokens=6).texts
+    calls: list[Callable[[], object]] = [
+        lambda: decode(target, target, [[0, 3]], k=2, new_tokens=4, **wrong),
+        lambda: replay(target, target, texts, k=2, **wrong),
+        lambda: conformance(target, texts, **wrong),
+        lambda: sample_new_tokens(
+            target, [[0, 3]], new_tokens=4, sampling=Sampling(**wrong), seed=0
+        ),
+    ]
+    for call in calls:
+        with pytest.raises(RequestError, match="are not valid sampling settings; temperature and"):
+            call()
+
+
+@pytest.mark.parametrize("token", [-1, 32, 2**40])
+def test_tokens_that_a_model_does_not_have_are_refused(tmp_path: Path, token: int) -> None:
+    """In prompts by an error; an emitted one is a token of probability 0."""
+    target = load_model(str(llama(tmp_path / "target", seed=1)), "cpu")
+    texts = decode(target, None, [[0, 3, 7]] * 3, k=0, new_tokens=6).texts
+    spoilt = [dataclasses.replace(text, ids=(*text.ids[:-1], token)) for text in texts]
+    calls: list[Callable[[], object]] = [
+        lambda: decode(target, target, [[0, token]], k=2, new_tokens=4),
+        lambda: replay(target, target, spoilt, k=2),
+        lambda: replay(target, "prompt-lookup", spoilt, k=2),
+        lambda: sample_new_tokens(
+            target, [[0, token]], new_tokens=4, sampling=Sampling(1.0), seed=0
+        ),
+    ]
+    for call in calls:
+        with pytest.raises(
+            RequestError, match=f"a text holds the token {token} and .* knows 32 tokens; use"
+        ):
+            call()
+    assert conformance(target, texts).verdict == "conforms"
+    assert conformance(target, spoilt).verdict == "violates"
 
 
 def counts(**changes: object) -> Counts:

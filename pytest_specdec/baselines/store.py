@@ -228,8 +228,8 @@ def _check_origin(path: Path, text: str, data: Any) -> None:
         newer = isinstance(schema, int) and schema > SCHEMA
         cure = "update pytest-specdec" if newer else _RENEW
         raise BaselineError(
-            f"baseline {path}:{_line_of(text, 'schema')} has schema {schema!r}, this version reads "
-            f"up to {SCHEMA}; {cure}"
+            f"baseline {path}:{_line_of(text, 'schema')} has schema {repr(schema)[:40]}, this "
+            f"version reads up to {SCHEMA}; {cure}"
         )
     if schema == 1:
         return

@@ -164,6 +164,7 @@ def decode(
     >>> decoded.rounds[0][0].drafted
     4
     """
+    sampling = Sampling(temperature, top_k, top_p).checked()
     verification = rule_named(checked_rule(rule, temperature))
     model, ready = _loaded(target, drafter, k, depth)
     _check_confidence(confidence, ready)
@@ -177,7 +178,7 @@ def decode(
         drafter=ready,
         k=k,
         depth=depth,
-        sampling=Sampling(temperature, top_k, top_p),
+        sampling=sampling,
         rule=verification,
         generator=torch.Generator(model.device).manual_seed(seed),
         stop=frozenset(ending_tokens(model, changes)),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ..common.errors import RequestError
 from .loading import LoadedModel
-from .text_limits import check_context
+from .text_limits import check_context, check_tokens
 
 
 def prompt_ids(
@@ -32,6 +32,7 @@ def prompt_ids(
         raise RequestError("decoding needs prompts of at least one token each; pass some")
     if new_tokens < 1:
         raise RequestError(f"new_tokens is {new_tokens}; ask for at least one")
+    check_tokens(models[:1], ids)
     check_context(
         models,
         max(map(len, ids)) + new_tokens,

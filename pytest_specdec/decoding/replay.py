@@ -116,9 +116,9 @@ def replay(
     >>> 1 <= counts.acceptance_length <= 5
     True
     """
+    sampling = Sampling(temperature, top_k, top_p).checked()
     rule = checked_rule(rule, temperature)
     model, ready = loaded_pair(target, drafter, depth)
-    sampling = Sampling(temperature, top_k, top_p)
     (scores,) = text_scores(
         model,
         [DrafterPlan(ready, depth, k, drafting=drafting_of(drafting))],

@@ -19,7 +19,7 @@ from .keyed_noise import KeyedNoise, text_keys
 from .loading import LoadedModel
 from .processors import BatchProcessors, Processors, check_alive
 from .replay import Progress
-from .text_limits import check_context
+from .text_limits import check_context, check_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -86,7 +86,9 @@ def sample_new_tokens(
     infinite logits, and RequestError for a prompt that leaves no room in its context for the new
     tokens.
     """
+    sampling.checked()
     longest = max(map(len, prompts), default=0) + new_tokens
+    check_tokens([target], prompts)
     check_context([target], longest, new_tokens=new_tokens)
     stop = ending_tokens(target, processors)
     config = GenerationConfig(

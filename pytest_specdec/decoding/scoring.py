@@ -149,7 +149,7 @@ class BatchScorer:
             )
             drafter.begin(texts)
         check_context(models, max((len(text.ids) for text in texts), default=0))
-        check_tokens(models, texts)
+        check_tokens(models, [text.ids for text in texts])
         self._passes = passes or ModelPasses(target)
         if processors is not None:
             self._passes = ProcessedPasses(self._passes, processors)

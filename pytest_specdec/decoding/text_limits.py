@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..cases.texts import Text
 from ..common.errors import RequestError
 from .loading import LoadedModel
 
@@ -30,11 +29,9 @@ def check_context(
             )
 
 
-def check_tokens(models: Sequence[LoadedModel], texts: Sequence[Text]) -> None:
+def check_tokens(models: Sequence[LoadedModel], texts: Sequence[Sequence[int]]) -> None:
     """Raises RequestError for texts with token ids that a model does not have."""
-    lowest, highest = (
-        pick((pick(text.ids) for text in texts if text.ids), default=0) for pick in (min, max)
-    )
+    lowest, highest = (pick((pick(ids) for ids in texts if ids), default=0) for pick in (min, max))
     for model in models:
         rows = model.model.get_input_embeddings().num_embeddings
         if lowest < 0 or highest >= rows:

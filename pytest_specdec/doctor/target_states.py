@@ -86,7 +86,7 @@ def target_states(
     """
     longest = max((len(text.ids) for text in texts), default=0)
     check_context([target], longest, cure="shorten the prompts or lower --new-tokens")
-    check_tokens([target], texts)
+    check_tokens([target], [text.ids for text in texts])
     if not any(len(text.ids) - text.first_draft >= k for text in texts):
         raise MeasurementError(
             f"no text is long enough for a round of k={k}; ask for more --new-tokens or a smaller "

@@ -140,7 +140,7 @@ def tree_fields(
     if not texts:
         raise RequestError("there is no text to replay; pass at least one")
     check_context([target, *drafter.models], max(len(text.ids) for text in texts))
-    check_tokens([target, *drafter.models], texts)
+    check_tokens([target, *drafter.models], [text.ids for text in texts])
     longest = max(len(text.ids) for text in texts)
     reach = [np.zeros((len(texts), longest, pair.tree.depth)) for pair in pairs]
     tokens = _LOGITS // target.model.get_input_embeddings().num_embeddings

@@ -20,7 +20,6 @@ import torch
 from ...acceptance.rounds import Round
 from ...cases.case import Sampling
 from ...cases.texts import Text
-from ...common.errors import RequestError
 from ...decoding.loading import LoadedModel
 from ...decoding.named_processors import ProcessorSource
 from ..budget import check_alpha
@@ -363,12 +362,4 @@ def _unbet(failed: Counter[str]) -> str:
 
 def _checked(sampling: Sampling, alpha: float) -> Sampling:
     check_alpha(alpha)
-    if not (
-        0 <= sampling.temperature < math.inf and sampling.top_k >= 0 and 0 < sampling.top_p <= 1
-    ):
-        raise RequestError(
-            f"temperature {sampling.temperature:g}, top_k {sampling.top_k} and top_p "
-            f"{sampling.top_p:g} are not valid sampling settings; temperature and top_k are at "
-            "least 0, and top_p lies in (0, 1]"
-        )
-    return sampling
+    return sampling.checked()
