@@ -5,7 +5,7 @@ K ?= 8
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: torn fuzz same-again audit sbom reproducible requirements dist docs screenshots walk help suites smollm2 test test-fast test-exhaustive coverage check format bench agreement conformance ending-power output-level processor-power museum losslessness proof changed-weights field-rules doctor-proof unchanged costs models clean \
+.PHONY: torn fuzz same-again audit sbom reproducible requirements dist docs screenshots walk help suites smollm2 claims-smollm2 test test-fast test-exhaustive coverage check format bench agreement conformance ending-power output-level processor-power museum losslessness proof changed-weights field-rules doctor-proof unchanged costs models clean \
 	engines engines-vllm engines-page engines-smollm2 engines-smollm2-vllm engines-smollm2-page engine-transformers engine-llama-cpp engine-onnxruntime engine-openvino openvino-form \
 	engine-transformers-versions speculators-parity ray ray-speedup offload
 
@@ -22,6 +22,14 @@ $(VENV)/.smollm2: $(READY)
 smollm2: $(VENV)/.smollm2  ## the same on a real model, SmolLM2-135M-Instruct with a head trained for it (under 10 minutes)
 	$(BIN)/python suites/smollm2/build.py exit-20 eagle3
 	$(BIN)/pytest suites/smollm2
+
+SMOLLM2_PAIR := --target suites/smollm2/models/target --drafter suites/smollm2/models/exit-20 --prompts suites/smollm2/prompts.jsonl
+claims-smollm2: $(VENV)/.smollm2  ## conformance, the museum and replay's speed on that model, into docs/real-model-claims.md (about an hour)
+	$(BIN)/python suites/smollm2/build.py exit-20 eagle3
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/conformance_real_pair.py --into docs/real-model-claims.md
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/museum_real_pair.py --into docs/real-model-claims.md
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/interval.py $(SMOLLM2_PAIR) --dtype bfloat16 --count 16 --k 4 --new 32 \
+		--generated 4 --single --unused 5 --repeats 2 --runs 3 --into docs/real-model-claims.md
 
 # Some tests wait for timers and other processes, so half as many workers again as cores keep them busy.
 WORKERS := $(shell $(PYTHON) -c "import os; print(os.cpu_count() * 3 // 2)")

@@ -11,6 +11,7 @@ depend on the processor, so the page names it.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import os
 from collections.abc import Callable, Iterator
@@ -216,12 +217,30 @@ def outcome(texts: str, rule: str, found: Conformance) -> str:
     return row(texts, rule, found.sampling.suffix, found.tokens, z, value, found.verdict)
 
 
-class Contexts:
-    """Distributions p and q of the pair at new tokens of the stored texts, and engines'
-    distributions that are not p.
-    """
+Distribution = Callable[[float], torch.Tensor]
+"""Of wrong engines in each context, by how wrong they are."""
 
-    def __init__(self, pair: Pair) -> None:
+
+class Contexts:
+    """Distributions p and q, (contexts, vocabulary), and engines' distributions that are not p."""
+
+    def __init__(
+        self,
+        log_p: torch.Tensor,
+        log_q: torch.Tensor,
+        kind: type[TokenDistributions] = TokenDistributions,
+    ) -> None:
+        """Both normalised natural logarithms, float64; `kind` scores the draws."""
+        self.log_p = log_p
+        self.distributions = kind(self.log_p, log_q)
+        p, q = self.p, self.q = self.log_p.exp(), log_q.exp()
+        overlap = torch.minimum(p, q).sum(-1, keepdim=True)
+        self.recovered = torch.minimum(p, q) + (1 - overlap) * p
+        self.flat = torch.full_like(p, 1 / p.shape[-1])
+
+    @classmethod
+    def of(cls, pair: Pair) -> Contexts:
+        """Those of some new tokens of the stored texts."""
         with torch.inference_mode():
             parts = [*forced(pair.target, pair.draft, pair.stored(1))]
             drafted = [part.draft_logits for part in parts if part.draft_logits is not None]
@@ -229,61 +248,75 @@ class Contexts:
         chosen = torch.randperm(len(logits[0]), generator=torch.Generator().manual_seed(0))[
             :CONTEXTS
         ]
-        self.log_p, log_q = (torch.log_softmax(one[chosen].double(), -1) for one in logits)
-        self.distributions = TokenDistributions(self.log_p, log_q)
-        p, q = self.p, self.q = self.log_p.exp(), log_q.exp()
-        overlap = torch.minimum(p, q).sum(-1, keepdim=True)
-        self.recovered = torch.minimum(p, q) + (1 - overlap) * p
-        self.flat = torch.full_like(p, 1 / p.shape[-1])
+        return cls(*(torch.log_softmax(one[chosen].double(), -1) for one in logits))
 
     def variation(self, distribution: torch.Tensor) -> float:
         """Total variation from p, the mean over contexts."""
         return float((distribution - self.p).abs().sum(-1).mean() / 2)
 
-    def mixed(self, other: torch.Tensor, variation: float) -> torch.Tensor:
-        """p with as much of another distribution as makes the total variation."""
-        return self.p + (other - self.p) * variation / self.variation(other)
-
-    def searched(
-        self,
-        distribution: Callable[[float], torch.Tensor],
-        low: float,
-        high: float,
-        variation: float,
-    ) -> torch.Tensor:
-        """The distribution whose total variation, rising from low to high, is the one asked for."""
-        for _ in range(30):
-            middle = (low + high) / 2
-            low, high = (
-                (middle, high)
-                if self.variation(distribution(middle)) < variation
-                else (low, middle)
-            )
-        return distribution(high)
+    def information(self, distribution: torch.Tensor) -> float:
+        """Relative entropy of p to a distribution, nats, the mean over contexts."""
+        gain = torch.special.xlogy(distribution, distribution) - torch.where(
+            distribution > 0, distribution * self.log_p, 0.0
+        )
+        return float(gain.sum(-1).mean())
 
     def narrowed(self, left_out: float) -> torch.Tensor:
         """Top-p of 1 - left_out."""
-        ordered, order = self.p.sort(-1, descending=True)
+        ordered, order = self._ordered
         kept = torch.where(ordered.cumsum(-1) - ordered < 1 - left_out, ordered, 0.0)
         return torch.zeros_like(self.p).scatter(-1, order, kept / kept.sum(-1, keepdim=True))
 
-    def engines(self, variation: float) -> dict[str, torch.Tensor]:
-        def heated(temperature: float) -> torch.Tensor:
-            return torch.softmax(self.log_p / temperature, -1)
+    @functools.cached_property
+    def _ordered(self) -> tuple[torch.Tensor, torch.Tensor]:
+        ordered, order = self.p.sort(-1, descending=True)
+        return ordered, order
+
+    def heated(self, temperature: float) -> torch.Tensor:
+        return torch.softmax(self.log_p / temperature, -1)
+
+    def wrong(self) -> dict[str, tuple[Distribution, float, float]]:
+        """Wrong engines, how wrong each is at least, where it is right, and at most."""
+
+        def mixed(other: torch.Tensor) -> Distribution:
+            return lambda share: self.p + (other - self.p) * share
 
         return {
-            "a higher temperature": self.searched(heated, 1, 4, variation),
-            "a lower temperature": self.searched(lambda cold: heated(1 / cold), 1, 8, variation),
-            "a narrower top-p": self.searched(self.narrowed, 0, 0.5, variation),
-            "some drafts accepted always (q mixed in)": self.mixed(self.q, variation),
-            "some recovered tokens drawn from p": self.mixed(self.recovered, variation),
-            "some tokens uniform": self.mixed(self.flat, variation),
+            "a higher temperature": (self.heated, 1, 4),
+            "a lower temperature": (lambda cold: self.heated(1 / cold), 1, 8),
+            "a narrower top-p": (self.narrowed, 0, 0.5),
+            "some drafts accepted always (q mixed in)": (mixed(self.q), 0, 1),
+            "some recovered tokens drawn from p": (mixed(self.recovered), 0, 1),
+            "some tokens uniform": (mixed(self.flat), 0, 1),
         }
+
+    def engines(self, variation: float) -> dict[str, torch.Tensor]:
+        """Each as wrong as makes the total variation."""
+        return {
+            name: distribution(searched(self.variation, distribution, low, high, variation))
+            for name, (distribution, low, high) in self.wrong().items()
+        }
+
+
+def searched(
+    variation_of: Callable[[torch.Tensor], float],
+    distribution: Distribution,
+    low: float,
+    high: float,
+    variation: float,
+) -> float:
+    """How wrong an engine is whose total variation, rising from low to high, is the one asked for."""
+    for _ in range(30):
+        middle = (low + high) / 2
+        low, high = (
+            (middle, high) if variation_of(distribution(middle)) < variation else (low, middle)
+        )
+    return high
 
 
 def power(pair: Pair) -> Iterator[str]:
     """Tokens until the evidence reaches 1 / alpha, with and without the drafter."""
-    contexts = Contexts(pair)
+    contexts = Contexts.of(pair)
     yield from table(
         "total variation",
         "engine's distribution",
@@ -299,34 +332,36 @@ def power(pair: Pair) -> Iterator[str]:
                 [contexts.distributions.draws(own) for own in tokens.unbind(1)],
                 np.arange(DRAWS * CONTEXTS),
             )
-            gain = torch.special.xlogy(distribution, distribution) - torch.where(
-                distribution > 0, distribution * contexts.log_p, 0.0
-            )
-            oracle = math.ceil(math.log(1 / ALPHA) / float(gain.sum(-1).mean()))
+            oracle = math.ceil(math.log(1 / ALPHA) / contexts.information(distribution))
             alone, drafted = waiting(pool, furthest)
             yield row(
                 variation, name, told(alone, furthest), told(drafted, furthest), f"{oracle:,}"
             )
 
 
-def waiting(pool: Draws, furthest: int) -> tuple[float, float]:
+def waiting(pool: Draws, furthest: int, repeats: int = REPEATS) -> tuple[float, float]:
     """Median tokens to 1 / alpha of runs drawn from a pool: from text alone, and with bets on the
     drafter too.
     """
     alone, drafted = [], []
-    for repeat in range(REPEATS):
+    for repeat in range(repeats):
         rng = np.random.default_rng([2, repeat])
         order = rng.integers(len(pool.surprisal), size=furthest)
         seen = evidence(arranged(pool, lambda values: values[order]), rng.random(furthest))  # noqa: B023
-        own = [
-            path
-            for name, path in seen.families.items()
-            if name not in (DRAFTED, ACCEPTED, RESIDUAL)
-        ]
-        text = TextEvidence(np.logaddexp.reduce(own, axis=0) - math.log(len(own)), {})
-        for found, into in ((text, alone), (seen, drafted)):
+        for found, into in ((without_drafter(seen), alone), (seen, drafted)):
             into.append(int(found.reached(ALPHA)) or math.inf)
     return float(np.median(alone)), float(np.median(drafted))
+
+
+def without_drafter(seen: TextEvidence) -> TextEvidence:
+    """What the bets on a text alone say of it."""
+    families = {
+        name: path
+        for name, path in seen.families.items()
+        if name not in (DRAFTED, ACCEPTED, RESIDUAL)
+    }
+    own = [*families.values()]
+    return TextEvidence(np.logaddexp.reduce(own, axis=0) - math.log(len(own)), families)
 
 
 def told(tokens: float, furthest: int) -> str:
@@ -503,6 +538,8 @@ engine's distribution were known beforehand.
 A distribution that only speculative decoding can produce (recovered tokens from p) hardly shows in
 the surprisal: name the drafter where there is one.
 
+[The same on a real pair](real-model-claims.md#conformance), whose vocabulary has 49,152 tokens.
+
 ## Wrong rules in a real decoder
 
 This project's decoder with a wrong rule in the place of rejection sampling, 80 prompts, 128 new tokens each, k = 4.
@@ -524,6 +561,32 @@ are
 
 Engines that report sums alone are judged by their rounds and, where they report them, their
 positions. At temperature 0 every round is compared.
+
+## The course of a run
+
+Sums hide what happens in time. Where an engine reports its rounds and samples, `specdec_oracle.course` judges the order
+of the requests, at an error rate of its own:
+
+```python
+import pytest
+
+
+@pytest.mark.specdec(target="org/target-8b", drafter="org/draft-1b", k=3)
+def test_engine_stays_as_it_begins(specdec_oracle):
+    course = specdec_oracle.course
+    assert course.steady, course.message
+```
+
+| found | by | for instance |
+|---|---|---|
+| first rounds of texts that accept more or less than later ones would | their exact distribution | states of the draft that were not handed over with the prompt |
+| a change after some request, which is named | an e-value, the mean of bets on every request from which on acceptance differs | a cache that ages, a worker that was restarted with another adapter |
+| a mixture of good and bad requests | their spread beside runs drawn from the models | one replica with other weights |
+
+In 60 texts of some 15 rounds (`tests/engines/counting/test_time_course.py`) all three are found at 1 % where first rounds
+keep 30 % of their conditional acceptance, where it falls by 30 % after request 40, and where a fifth of the requests keeps
+25 %. A right engine is called unsteady in at most alpha of its runs: the models' distribution of each request is
+exact. At temperature 0 every round is compared and `course` is None.
 
 ## Which cause is named
 

@@ -57,18 +57,21 @@ def products(loaded: LoadedModel, texts: tuple[Text, ...], plan: ScoringPlan) ->
     ]
     config = loaded.model.config
     width, heads = config.hidden_size, config.num_attention_heads
-    inputs = {size: torch.randn(1, size) for size in {weight.shape[1] for weight in linear}}
+    dtype = loaded.model.dtype
+    inputs = {
+        size: torch.randn(1, size, dtype=dtype) for size in {weight.shape[1] for weight in linear}
+    }
     for rows in plan.batches:
         length = max(len(texts[row].ids) for row in rows)
         tokens = len(rows) * length
         for weight in linear:
             torch.nn.functional.linear(inputs[weight.shape[1]].expand(tokens, -1), weight)
-        keys = torch.zeros(len(rows) * heads, length, width // heads)
+        keys = torch.zeros(len(rows) * heads, length, width // heads, dtype=dtype)
         for _ in range(config.num_hidden_layers):  # causal: half of each product
             half = keys[:, : length // 2]
             torch.bmm(torch.bmm(half, keys.transpose(1, 2)), keys)
         states = torch.randn(
-            sum(len(texts[row].ids) - texts[row].prompt_length for row in rows), width
+            sum(len(texts[row].ids) - texts[row].prompt_length for row in rows), width, dtype=dtype
         )
         torch.nn.functional.linear(states, loaded.model.lm_head.weight)
 

@@ -104,31 +104,33 @@ def generate(
     k: int,
     new: int,
     sample: bool,
+    unused: int = UNUSED,
     **filters: float,
 ) -> tuple[Text, list[Round]]:
     """One text by transformers' speculative decoding, with its rounds that drafted anything; own
-    heads without a `draft`.
+    heads without a `draft`. `unused` is a token that is in no text.
     """
     config = GenerationConfig(
         max_new_tokens=new,
         min_new_tokens=new,
         do_sample=sample,
         bos_token_id=0,
-        pad_token_id=UNUSED,
+        pad_token_id=unused,
         **({"temperature": 1.0, "top_k": 0, "top_p": 1.0} | filters if sample else {}),
     )
     helper: dict[str, Any] = (
         {"use_mtp": True} if draft is None else {"assistant_model": draft.model}
     )
     if draft is not None:
-        settings = GenerationConfig(bos_token_id=0, pad_token_id=UNUSED)
+        settings = GenerationConfig(bos_token_id=0, pad_token_id=unused)
         (
             settings.num_assistant_tokens,
             settings.num_assistant_tokens_schedule,
             settings.assistant_confidence_threshold,
         ) = k, "constant", 0.0
         draft.model.generation_config = settings
-    _ = target.heads  # names the MTP layers where transformers looks for them
+    if draft is None:
+        _ = target.heads  # names the MTP layers where transformers looks for them
     with rounds_of_generate() as seen, torch.inference_mode():
         ids = torch.tensor([prompt])
         out = target.model.generate(

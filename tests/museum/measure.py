@@ -95,14 +95,25 @@ def _conditional(accepted: list[int], k: int) -> Array:
 
 
 class Lab:
-    """Measures on every second prompt of the embedded suite; edited checkpoints go to `folder`."""
+    """Measures on every second prompt of the embedded suite, or with other models on prompts of
+    theirs; edited checkpoints go to `folder`.
+    """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._prompts = folder / "prompts.jsonl"
-        self._prompts.write_text("".join(PROMPTS.read_text().splitlines(keepends=True)[::2]))
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        models: Path = EMBEDDED,
+        prompts: Path | None = None,
+        new_tokens: int = NEW_TOKENS,
+    ) -> None:
+        self._folder, self._sound, self._new_tokens = folder, models, new_tokens
+        if prompts is None:
+            prompts = folder / "prompts.jsonl"
+            prompts.write_text("".join(PROMPTS.read_text().splitlines(keepends=True)[::2]))
+        self._prompts = prompts
         self._models = Watched("cpu")
-        self._engine = DecodeEngine(self._models)
+        self.engine = DecodeEngine(self._models)
         self._checkpoint = functools.cache(self._edited)
         self.baseline = functools.cache(self.measure)
 
@@ -117,7 +128,7 @@ class Lab:
     def broken_and_judged(self, exhibit: Exhibit) -> tuple[Measured, Agreement]:
         """The same, and what the oracle says of the texts and rounds; its replay has no defect."""
         measured = self.broken(exhibit)
-        return measured, oracle(self._engine, self.case(exhibit), ALPHA)
+        return measured, oracle(self.engine, self.case(exhibit), ALPHA)
 
     def case(self, exhibit: Exhibit, setting: Setting | None = None) -> Case:
         """That of an exhibit, with its edits of checkpoints."""
@@ -131,7 +142,7 @@ class Lab:
 
     def _measured(self, case: Case, batch: int) -> Measured:
         self._models.batch = batch
-        record = Run(case, [self._engine.measure(case)], engine=self._engine.name).record
+        record = Run(case, [self.engine.measure(case)], engine=self.engine.name).record
         return Measured(record, self._models.decoded)
 
     def _case(
@@ -145,7 +156,7 @@ class Lab:
             target,
             self._prompts,
             setting.prompts,
-            NEW_TOKENS,
+            self._new_tokens,
             setting.temperature,
             seed,
         )
@@ -162,9 +173,9 @@ class Lab:
     def _edited(self, name: str, edits: tuple[Edit, ...]) -> Path:
         """A checkpoint, or a copy of it with edits made to its files."""
         if not edits:
-            return EMBEDDED / name
+            return self._sound / name
         folder = self._folder / "-".join([name, *(edit.__name__ for edit in edits)])
-        shutil.copytree(EMBEDDED / name, folder)
+        shutil.copytree(self._sound / name, folder)
         weights = load_file(folder / "model.safetensors")
         config = json.loads((folder / "config.json").read_text())
         for edit in edits:

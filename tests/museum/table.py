@@ -78,6 +78,7 @@ symptoms only and ours stands in for the cause, or ours is made smaller. An *une
 models have; the embedded target's is nearly flat.
 
 The tests beside the exhibits pass the right twin of each part: the same decoder without a defect.
+[Some of them on a real pair](real-model-claims.md#the-museum).
 
 ## What the gate does not flag
 

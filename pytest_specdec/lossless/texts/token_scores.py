@@ -72,11 +72,6 @@ class TokenDistributions:
         be zero.
         """
         token_log_p = _of(self.log_p, tokens)
-        ids = torch.arange(self.log_p.shape[-1], device=tokens.device)
-        first = (self.log_p > token_log_p[:, None]) | (
-            (self.log_p == token_log_p[:, None]) & (ids < tokens[:, None])
-        )
-        below = torch.where(first, self.log_p, -torch.inf).exp().sum(-1)
         tilted = {
             name: [_numbers((e - 1) * token_log_p - self._log_mass[e]) for e in exponents]
             for name, exponents in EXPONENTS.items()
@@ -93,10 +88,19 @@ class TokenDistributions:
             _numbers(-token_log_p),
             _numbers(self._entropy),
             _numbers(self._variance),
-            _numbers(below),
+            _numbers(self._below(tokens)),
             tilted,
             mixed,
         )
+
+    def _below(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Mass of the tokens before one (distributions,) in the order of their ranks."""
+        token_log_p = _of(self.log_p, tokens)
+        ids = torch.arange(self.log_p.shape[-1], device=tokens.device)
+        first = (self.log_p > token_log_p[:, None]) | (
+            (self.log_p == token_log_p[:, None]) & (ids < tokens[:, None])
+        )
+        return torch.where(first, self.log_p, -torch.inf).exp().sum(-1)
 
     def _ending(self, tokens: torch.Tensor) -> dict[str, list[np.ndarray]]:
         """Bets on when texts end, log r/p; all likelihood ratios of a Bernoulli draw, whatever the
