@@ -20,7 +20,7 @@ $(VENV)/.smollm2: $(READY)
 	touch $@
 
 smollm2: $(VENV)/.smollm2  ## the same on a real model, SmolLM2-135M-Instruct with a head trained for it (under 10 minutes)
-	$(BIN)/python suites/smollm2/build.py exit-20 eagle3
+	$(BIN)/python suites/smollm2/build.py exit-20 eagle3 mtp
 	$(BIN)/pytest suites/smollm2
 
 SMOLLM2_PAIR := --target suites/smollm2/models/target --drafter suites/smollm2/models/exit-20 --prompts suites/smollm2/prompts.jsonl
@@ -227,7 +227,7 @@ define asked-smollm2 # environment, engine, options
 endef
 
 engines-smollm2: $(VENV)/.smollm2 $(addprefix $(ENGINES)/,xllamacpp/.ready onnxruntime/.ready openvino/.ready openvino-export/.ready)  ## suites/engines/smollm2 on each CPU engine, into docs/real-model.md (about two hours)
-	$(BIN)/python suites/smollm2/build.py exit-20 eagle3
+	$(BIN)/python suites/smollm2/build.py exit-20 eagle3 mtp
 	$(ENGINES)/xllamacpp/bin/python suites/models/convert.py gguf $(SMOLLM2)
 	$(ENGINES)/onnxruntime/bin/python suites/models/convert.py onnx $(SMOLLM2)
 	$(BIN)/python suites/models/convert.py openvino $(SMOLLM2) --python $(ENGINES)/openvino-export/bin/python
@@ -241,7 +241,7 @@ engines-smollm2: $(VENV)/.smollm2 $(addprefix $(ENGINES)/,xllamacpp/.ready onnxr
 engines-smollm2-vllm: export VLLM_CPU_KVCACHE_SPACE := 1
 engines-smollm2-vllm: export HF_HUB_OFFLINE := 1
 engines-smollm2-vllm: $(VENV)/.smollm2 $(ENGINES)/vllm/.ready  ## the same on vLLM's CPU build, greedily
-	$(BIN)/python suites/smollm2/build.py exit-20 eagle3
+	$(BIN)/python suites/smollm2/build.py exit-20 eagle3 mtp
 	$(call asked-smollm2,$(ENGINES)/vllm,vllm,--specdec-temperature=0)
 	$(MAKE) engines-smollm2-page
 

@@ -119,7 +119,7 @@ class HeadTraining:
         self._step, self._seconds = 0, 0.0
         order = sorted(range(len(texts)), key=texts.lengths.__getitem__)
         held = set(order[::HELD_OUT])
-        self._held_out = order[:: max(HELD_OUT, HELD_OUT * (len(held) // JUDGED))]
+        self.held_out = order[:: max(HELD_OUT, HELD_OUT * (len(held) // JUDGED))]
         self._batches = _batches(
             [index for index in order if index not in held], texts.lengths, recipe.tokens
         )
@@ -172,8 +172,8 @@ class HeadTraining:
         steps = self.recipe.draft_steps
         accepted, drafted = torch.zeros(2, 2, steps).unbind()
         columns, shift = self.head.columns(None)
-        for begin in range(0, len(self._held_out), rows):
-            batch = self.texts.batch(self._held_out[begin : begin + rows])
+        for begin in range(0, len(self.held_out), rows):
+            batch = self.texts.batch(self.held_out[begin : begin + rows])
             alive = torch.ones(2, *batch.ids.shape)
             drafts = self._logits(batch, columns, steps)
             for step, logits in enumerate(drafts):

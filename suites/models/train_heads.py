@@ -161,13 +161,16 @@ class MtpInTraining(HeadInTraining):
         ):
             yield state.bfloat16().contiguous() @ rows.T
 
-    def save(self) -> None:
-        self._into.mkdir(parents=True, exist_ok=True)
-        tensors = {
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """All tensors in bfloat16, by their names in a checkpoint."""
+        return {
             name: tensor.detach().to("cpu", torch.bfloat16)
             for name, tensor in checkpoint_tensors(self._heads, self._layers).items()
         }
-        save_file(tensors, self._into / "mtp.safetensors", metadata={"format": "pt"})
+
+    def save(self) -> None:
+        self._into.mkdir(parents=True, exist_ok=True)
+        save_file(self.tensors(), self._into / "mtp.safetensors", metadata={"format": "pt"})
 
 
 def new_eagle3(target: LoadedModel, folder: Path, drafted: torch.Tensor, seed: int) -> None:

@@ -15,8 +15,9 @@ downloaded beyond that package. Its drafters are made of it:
   weights).
 - `eagle3`: the EAGLE-3 head of `heads/eagle3`, which is kept without its output layer: that is
   the target's own. `eagle3-int8`, `eagle3-int4`: the same, rounded.
-- `mtp-int8`, `mtp-int4`: the target with the MTP layers of `heads/mtp`, rounded; its drafter is
-  `mtp`. The target itself has them as they are.
+- `mtp`: the target with the MTP layers of `heads/mtp`, to be a target whose drafter is `mtp`.
+  `heads/mtp` has what `fit_mtp.py` fitted alone; the rest is copied from the target's last layer.
+  `mtp-int8`, `mtp-int4`: the same, with the layers rounded.
 
 A checkpoint that was made of the same file by the same recipe is left as it is.
 """
@@ -50,7 +51,7 @@ RECIPE = 2
 """Counts changes of what this script makes of the same file."""
 GROUP = 32
 """Weights that share a scale when they are rounded, as in the usual 4-bit formats."""
-DRAFTERS = ("exit-10", "exit-20", "int8", "int4", "eagle3", "eagle3-int8", "eagle3-int4")
+DRAFTERS = ("exit-10", "exit-20", "int8", "int4", "eagle3", "eagle3-int8", "eagle3-int4", "mtp")
 HEADS = HERE / "heads"
 """Trained heads: `suites/models/train_heads.py` made them for the target."""
 WEIGHTS, OUTPUT = "model.safetensors", "lm_head.weight"
@@ -175,14 +176,17 @@ def write_eagle3(bits: int | None) -> Maker:
     return write
 
 
-def write_target(bits: int | None) -> Maker:
+def write_target(target: PreTrainedModel, folder: Path) -> None:
+    """Writes the target as it is."""
+    target.save_pretrained(folder, safe_serialization=True)
+
+
+def write_mtp(bits: int | None) -> Maker:
     """Writes the target with its MTP layers, whose matrices are rounded where bits are given."""
 
     def write(target: PreTrainedModel, folder: Path) -> None:
-        target.save_pretrained(folder, safe_serialization=True)
-        if not MTP.is_file():
-            return
-        heads = load_file(MTP)
+        write_target(target, folder)
+        heads = whole_layers(load_file(MTP), target)
         if bits is not None:
             heads = rounded_tensors(heads, bits)
         save_file(load_file(folder / WEIGHTS) | heads, folder / WEIGHTS, PT)
@@ -192,6 +196,27 @@ def write_target(bits: int | None) -> Maker:
         (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
     return write
+
+
+def whole_layers(
+    heads: dict[str, torch.Tensor], target: PreTrainedModel
+) -> dict[str, torch.Tensor]:
+    """MTP layers with what `fit_mtp.py` leaves out of their file: norms of ones, and copies of the
+    target's last layer and final norm.
+    """
+    weights = target.state_dict()
+    last = f"model.layers.{target.config.num_hidden_layers - 1}."
+    norm = weights["model.norm.weight"]
+    copied = {name.removeprefix(last): weights[name] for name in weights if name.startswith(last)}
+    copied |= {"post_norm.weight": norm}
+    copied |= {f"{name}.weight": torch.ones_like(norm) for name in ("enorm", "hnorm")}
+    numbers = {name.split(".")[2] for name in heads}
+    missing = {
+        f"model.layers.{number}.{name}": tensor.detach().clone()
+        for number in numbers
+        for name, tensor in copied.items()
+    }
+    return missing | heads
 
 
 def rounded_tensors(tensors: dict[str, torch.Tensor], bits: int) -> dict[str, torch.Tensor]:
@@ -217,7 +242,15 @@ def keep_heads(trained: Path) -> None:
 
 
 def maker_of(name: str) -> Maker:
-    """What makes a drafter of the target. Raises SystemExit for a name that says nothing."""
+    """What makes a drafter of the target. Raises SystemExit for a name that says nothing, and for
+    heads that were left out of the clone.
+    """
+    for kind, weights in {"eagle3": EAGLE3 / WEIGHTS, "mtp": MTP}.items():
+        if name.partition("-")[0] == kind and not weights.is_file():
+            raise SystemExit(
+                f"{weights} is not in this clone; run: git sparse-checkout disable, or make "
+                f"drafters other than {kind}"
+            )
     if name == "eagle3":
         return write_eagle3(None)
     exits = re.fullmatch(r"exit-(\d+)(?:-window-(\d+))?", name)
@@ -229,11 +262,11 @@ def maker_of(name: str) -> Maker:
         return write_rounded(bits)
     if kind == "eagle3" and bits:
         return write_eagle3(bits)
-    if kind == "mtp" and bits:
-        return write_target(bits)
+    if name == "mtp" or (kind == "mtp" and bits):
+        return write_mtp(bits)
     raise SystemExit(
         f"{name!r} is not a drafter; write exit-N with N from 1 to 29, exit-N-window-W, int8, "
-        "int4, eagle3, or an int after eagle3- or mtp-"
+        "int4, eagle3, mtp, or an int after eagle3- or mtp-"
     )
 
 
@@ -283,7 +316,7 @@ def main() -> None:
     if options.heads:
         keep_heads(options.heads)
     names = options.drafters or DRAFTERS
-    makers = {"target": write_target(None), **{name: maker_of(name) for name in names}}
+    makers = {"target": write_target, **{name: maker_of(name) for name in names}}
     file = gguf_file()
     stamp = stamp_of(file)
     outdated = [name for name in makers if not is_current(MODELS / name, stamp)]

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -16,6 +17,7 @@ from helpers.support import ROOT
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
+from pytest_specdec import load_model
 from pytest_specdec.cases.prompts import read_prompts
 
 FOLDER = ROOT / "suites" / "smollm2"
@@ -137,17 +139,20 @@ def test_a_kept_head_gets_the_targets_output_layer_back(
     assert all(torch.equal(whole[name], trained[name]) for name in trained)
 
 
-def test_the_target_carries_its_trained_layers(
+def test_the_target_carries_its_fitted_layers_and_copies_of_its_last(
     build: ModuleType, tiny_target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    target = AutoModelForCausalLM.from_pretrained(tiny_target)
+    layers, width = target.config.num_hidden_layers, target.config.hidden_size
     heads = {
-        f"model.layers.{2 + layer}.eh_proj.weight": torch.full((4, 8), layer + 0.5)
+        f"model.layers.{layers + layer}.eh_proj.weight": torch.full((width, 2 * width), layer + 0.5)
         for layer in range(3)
     }
     save_file(heads, tmp_path / "mtp.safetensors")
     monkeypatch.setattr(build, "MTP", tmp_path / "mtp.safetensors")
-    target = AutoModelForCausalLM.from_pretrained(tiny_target)
-    build.write_target(None)(target, tmp_path / "target")
+    build.write_mtp(None)(target, tmp_path / "target")
+    for file in tiny_target.glob("*token*"):
+        shutil.copy(file, tmp_path / "target")
     written = load_file(tmp_path / "target" / "model.safetensors")
     assert all(torch.equal(written[name], tensor) for name, tensor in heads.items())
     assert json.loads((tmp_path / "target" / "config.json").read_text())["num_mtp_layers"] == 3
@@ -155,6 +160,34 @@ def test_the_target_carries_its_trained_layers(
     kept = written.keys() & own.keys()
     assert len(kept) >= 20
     assert all(torch.equal(written[name], own[name]) for name in kept)
+    last = f"model.layers.{layers - 1}."
+    copies = [name for name in own if name.startswith(last)]
+    assert len(copies) >= 8
+    for layer in range(3):
+        for name in copies:
+            copied = name.replace(last, f"model.layers.{layers + layer}.")
+            assert torch.equal(written[copied], own[name])
+    loaded = load_model(str(tmp_path / "target"), "cpu").heads
+    assert loaded is not None
+    assert loaded.num_mtp_layers == 3
+    assert torch.equal(loaded.layers[2].post_norm.weight, own["model.norm.weight"])
+    assert torch.equal(loaded.layers[1].enorm.weight, torch.ones(width))
+
+
+def test_heads_that_are_not_in_the_clone_are_named(
+    build: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build, "MTP", tmp_path / "mtp.safetensors")
+    with pytest.raises(SystemExit, match="is not in this clone; run: git sparse-checkout disable"):
+        build.maker_of("mtp-int8")
+    build.maker_of("eagle3")
+
+
+def test_the_committed_layers_are_three_projections(build: ModuleType) -> None:
+    layers = load_file(build.MTP)
+    assert sorted(layers) == [f"model.layers.{30 + index}.eh_proj.weight" for index in range(3)]
+    assert all(tensor.shape == (576, 1152) for tensor in layers.values())
+    assert build.MTP.stat().st_size <= 4_000_000
 
 
 def test_the_committed_head_is_what_the_suite_says(build: ModuleType) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-NAMES = ("target", "exit-20", "eagle3")
+NAMES = ("target", "exit-20", "eagle3", "mtp")
 CHECKPOINTS = [HERE.parents[1] / "smollm2" / "models" / name for name in NAMES]
 
 
@@ -23,7 +23,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if is_named(config) and not all(folder.is_dir() for folder in CHECKPOINTS):
         raise pytest.UsageError(
             "suites/engines/smollm2 has no checkpoints; run: "
-            "python suites/smollm2/build.py exit-20 eagle3"
+            "python suites/smollm2/build.py exit-20 eagle3 mtp"
         )
 
 

@@ -1,5 +1,5 @@
-"""A real engine on SmolLM2-135M-Instruct, with its own first 20 of 30 layers, prompt lookup, or the
-trained EAGLE-3 head as the drafter.
+"""A real engine on SmolLM2-135M-Instruct, with its own first 20 of 30 layers, prompt lookup, the
+trained EAGLE-3 head, or fitted MTP layers as the drafter.
 
 `make engines-smollm2` makes the checkpoints and each engine's form of them, asks every engine, and
 writes what it finds into docs/real-model.md. The prompts are the first three of each category.
@@ -18,6 +18,7 @@ TARGET = {
 }
 EARLY_EXIT = {"drafter": "../../smollm2/models/exit-20", "k": 3, **TARGET}
 EAGLE3 = {"drafter": "../../smollm2/models/eagle3", "k": 3, **TARGET}
+MTP = {**TARGET, "drafter": "mtp", "k": 3, "depth": 3, "target": "../../smollm2/models/mtp"}
 
 
 class Engine:
@@ -83,3 +84,15 @@ class TestEagle3Greedy(Engine):
 @pytest.mark.specdec(temperature=1.0, **EAGLE3)
 class TestEagle3Sampling(Engine):
     """Its q is 0 for two tokens of three."""
+
+
+@pytest.mark.usefixtures("specdec_supported")
+@pytest.mark.specdec(temperature=0, **MTP)
+class TestMtpGreedy(Engine):
+    """The fitted layers, on engines that draft with a target's own."""
+
+
+@pytest.mark.usefixtures("samples", "specdec_supported")
+@pytest.mark.specdec(temperature=1.0, **MTP)
+class TestMtpSampling(Engine):
+    """Each draft is drawn by another layer."""
