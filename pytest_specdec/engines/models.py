@@ -161,9 +161,9 @@ class ModelPool:
             progress=progress,
         )
 
-    def tree_field(self, case: Case, texts: Sequence[Text]) -> TreeField:
-        """What the case's trees accept of texts. Raises RequestError for a rule that cannot be
-        replayed.
+    def tree_field(self, case: Case, texts: Sequence[Text], *, quiet: bool = False) -> TreeField:
+        """What the case's trees accept of texts; `quiet` reports no progress. Raises RequestError
+        for a rule that cannot be replayed.
         """
         from ..decoding.trees.replay import TreePair, tree_fields
 
@@ -175,7 +175,7 @@ class ModelPool:
             texts,
             [TreePair(case.tree, case.rule)],
             case.texts.sampling,
-            functools.partial(self.report, f"{case.id}: replay of trees"),
+            None if quiet else functools.partial(self.report, f"{case.id}: replay of trees"),
         )
         return field
 

@@ -163,12 +163,6 @@ def check_divided(
             f"the work of engine {engine!r} cannot be divided; leave {divided} out, or use engine "
             f"{' or '.join(DIVIDED)}"
         )
-    cases = tuple(cases)
-    if any(case.tree is not None for case in cases):
-        raise RequestError(
-            f"trees of drafts are replayed in one process; leave {divided} out, or select cases "
-            "without a tree"
-        )
     if any(case.costs == MEASURE for case in cases):
         raise RequestError(
             f"--specdec-costs=measure times the models in this process, and {divided} loads none; "

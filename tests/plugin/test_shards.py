@@ -102,6 +102,44 @@ def test_merged_shards_judge_and_report_what_one_process_does(
     assert lines(merged) == lines(expected)
 
 
+TREES = """
+import pytest
+
+@pytest.mark.specdec(target={target!r}, drafter={draft!r}, tree="0 1 0.0 1.0", depth=0, new_tokens=24)
+def test_static(specdec_run, specdec_baseline):
+    assert specdec_run == specdec_baseline
+
+@pytest.mark.specdec(target={target!r}, drafter={draft!r}, tree="topk=2,depth=2,nodes=5", depth=0,
+                     new_tokens=24, temperature=0)
+def test_dynamic(specdec_run, specdec_baseline):
+    assert specdec_run == specdec_baseline
+"""
+
+
+def test_merged_shards_of_trees_report_and_store_what_one_process_does(
+    project, no_models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pytest_specdec.decoding.trees.replay._LOGITS", 64 * 40 * 2)
+    project.write_test(TREES)
+    project.create()
+    report = "--specdec-report=out.json"
+    project.run(report, ok=True)
+    stored, whole = project.stored, reported(project)
+    parts = shard(project, report, shards=2)
+    for part in parts:
+        divided = [work for name, work in ShardPart.read(part).work.items() if "tree " in name]
+        assert [0 < len(work.results) < work.units for work in divided] == [True, True]
+    assert merge(project, parts).ret == 0
+    assert reported(project) == whole
+    for folder in ("baselines", ".specdec"):
+        shutil.rmtree(project.pytester.path / folder)
+    merge(project, shard(project, "--specdec-update=new", shards=2))  # samples the texts
+    parts = shard(project, "--specdec-update=new", shards=2)
+    no_models()
+    assert merge(project, parts).ret == 0
+    assert project.stored == stored
+
+
 def test_a_regression_fails_the_merge_alone_with_the_same_diagnosis(
     project, tmp_path: Path, no_models
 ) -> None:
@@ -227,10 +265,6 @@ def test_a_damaged_part_is_refused(project, tmp_path: Path) -> None:
         (["--specdec-shard=5/4"], "*is not one of so many shards*"),
         (["--specdec-shard=1/2", "--specdec-engine=decode"], "*'decode' cannot be divided;*"),
         (["--specdec-shard=1/2", "--specdec-costs=measure"], "*name a file of costs*"),
-        (
-            ["--specdec-shard=1/2", "--specdec-tree=0 1 0.0", "--specdec-depth=0"],
-            "*trees of drafts are replayed in one process; leave --specdec-shard=1/2 out*",
-        ),
         (["--specdec-shard=1/2", "--specdec-keep=hashes"], "*shards measure on texts that are*"),
     ],
 )

@@ -26,8 +26,9 @@ from ...common.errors import MeasurementError, RequestError
 from ..drafters.protocol import Drafter
 from ..drafters.registry import DrafterSource, loaded_pair
 from ..loading import LoadedModel
-from ..replay import Progress, check_origin, next_batch, padded
+from ..replay import Progress, check_origin
 from ..target_passes import ModelPasses
+from ..text_batches import batches, padded
 from ..text_limits import check_context, check_tokens
 from .drafting import cut, draft_tree
 from .proposers import tree_proposer
@@ -143,26 +144,33 @@ def tree_fields(
     check_tokens([target, *drafter.models], [text.ids for text in texts])
     longest = max(len(text.ids) for text in texts)
     reach = [np.zeros((len(texts), longest, pair.tree.depth)) for pair in pairs]
-    tokens = _LOGITS // target.model.get_input_embeddings().num_embeddings
-    order = sorted(range(len(texts)), key=lambda row: len(texts[row].ids))
     done = 0
-    while done < len(order):
-        rows = next_batch(order[done:], texts, tokens)
+    for rows in tree_batches(texts, target.model.get_input_embeddings().num_embeddings):
         parts = [texts[row] for row in rows]
         _fill(reach, rows, target, drafter, parts, pairs, sampling, full, margins)
         done += len(rows)
         if progress:
-            progress(done, len(order))
-    return [
-        TreeField.of(
-            of_pair,
-            prompts=tuple(text.key for text in texts),
-            categories=tuple(text.category for text in texts),
-            starts=np.array([text.first_draft for text in texts]),
-            lengths=np.array([len(text.ids) for text in texts]),
-        )
-        for of_pair in reach
-    ]
+            progress(done, len(texts))
+    return [field_of_texts(of_pair, texts) for of_pair in reach]
+
+
+def tree_batches(texts: Sequence[Text], vocabulary: int) -> tuple[tuple[int, ...], ...]:
+    """Numbers of the texts that are replayed together by a target with so many tokens; a batch
+    replayed by itself is replayed as among the others.
+    """
+    order = sorted(range(len(texts)), key=lambda row: len(texts[row].ids))
+    return tuple(map(tuple, batches(order, texts, _LOGITS // vocabulary)))
+
+
+def field_of_texts(reach: Array, texts: Sequence[Text]) -> TreeField:
+    """The field of texts whose trees accept `reach` (texts, longest, depth)."""
+    return TreeField.of(
+        reach,
+        prompts=tuple(text.key for text in texts),
+        categories=tuple(text.category for text in texts),
+        starts=np.array([text.first_draft for text in texts]),
+        lengths=np.array([len(text.ids) for text in texts]),
+    )
 
 
 def _fill(

@@ -16,6 +16,7 @@ from ...acceptance.first_rounds import Samples
 from ...acceptance.renewal import expected_counts, with_requests
 from ...acceptance.rounds import Round
 from ...acceptance.scores import Scores
+from ...acceptance.trees.field import TreeField
 from ...cases.case import Case, TextKey
 from ...cases.prompts import Prompt
 from ...cases.texts import Text, texts_of_prompts
@@ -28,7 +29,7 @@ from ...decoding.stored_states import StoredStates
 from ...lossless.texts.conformance import Conformance
 from ...records.same_contexts import SameContexts
 from ...records.text_set import TextSet
-from ..executor import Executor, LocalExecutor, SharedOutError
+from ..executor import Executor, LocalExecutor, SharedOutError, Work
 from ..kept_texts import KeptTexts, wanted_texts
 from ..models import ModelPool
 from ..protocol import Engine, Measurement, check_rounds
@@ -53,6 +54,7 @@ from .text_groups import (
     texts_of_stored,
     usable,
 )
+from .tree_work import TreeScoring
 
 
 class ReplayEngine(Engine):
@@ -95,7 +97,7 @@ class ReplayEngine(Engine):
         field = (
             heads.field(case.rule)
             if case.tree is None
-            else self.models.tree_field(case, group.begun.texts)
+            else self._tree_field(group.begun.tree_work(case))
         )
         counts = with_requests(expected_counts(field, case.k), field)
         check_rounds(counts, case)
@@ -113,6 +115,9 @@ class ReplayEngine(Engine):
             notes=(*group.notes, *block_notes(case)),
             references=functools.partial(references_of, case, heads, group.begun),
         )
+
+    def _tree_field(self, work: TreeScoring) -> TreeField:
+        return work.field(self._executor.results(work))
 
     def _by_head(self, case: Case, heads: Scores, group: TextGroup) -> dict[str, Any]:
         """What a measurement of chains holds of single heads and contexts."""
@@ -229,7 +234,9 @@ class ReplayEngine(Engine):
         """
         with contextlib.suppress(SharedOutError):
             begun = self._begun(case.texts)
-            works = [begun.work()]
+            works: list[Work[Any]] = [begun.work()]
+            if case.tree is not None and scores_key(case) not in begun.problems:
+                works.append(begun.tree_work(case))
             if contexts:
                 works.append(begun.work(overlaps=True))
             if (others := self._others(case.texts, begun)) is not None:

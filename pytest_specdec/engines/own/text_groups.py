@@ -19,10 +19,12 @@ from ...cases.texts import Text, texts_of_prompts
 from ...common.errors import SpecdecError
 from ...decoding.scoring import ScoringPlan
 from ...decoding.stored_states import StoredStates
+from ...decoding.trees.replay import tree_batches
 from ...records.conditions import Fingerprints
 from ...records.text_set import TextSet
 from .replay_work import CasePlan, Prepared, Scoring
 from .score_keys import ScoresKey, scores_key
+from .tree_work import TreeScoring
 
 _LOGPROB_DECIMALS = 5
 """Of stored log-probabilities: a weight is off by 5e-6 at most, and its errors average out."""
@@ -96,6 +98,11 @@ class BegunGroup:
             source=source is not None,
             states=self.states,
         )
+
+    def tree_work(self, case: Case) -> TreeScoring:
+        """What replays a case's trees on the group's texts."""
+        batches = tree_batches(self.texts, self.prepared.vocabulary)
+        return TreeScoring(case=case, texts=self.texts, batches=batches)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
