@@ -16,8 +16,10 @@ from helpers.fruit import grid, heads_case
 
 from pytest_specdec.cases.case import Case
 from pytest_specdec.cases.drafter import DraftModelSpec
+from pytest_specdec.cases.tree import tree_of
 from pytest_specdec.common.errors import MeasurementError, RequestError
 from pytest_specdec.decoding import scoring
+from pytest_specdec.decoding.trees import replay as trees_replay
 from pytest_specdec.engines.executor import Executor, LocalExecutor
 from pytest_specdec.engines.models import ModelPool
 from pytest_specdec.engines.own import replay_engine
@@ -85,6 +87,20 @@ def same(one: Measurement, other: Measurement) -> bool:
         and one.fingerprints == other.fingerprints
         and one.environment == other.environment
     )
+
+
+@pytest.mark.parametrize("tree", ["0 1 0.0 1.0", "topk=2,depth=2,nodes=5"])
+def test_two_nodes_replay_the_trees_that_one_process_does(
+    case: Case, tree: str, executor: RayExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trees_replay, "_LOGITS", 64)
+    shape = tree_of(tree)
+    wide = dataclasses.replace(case, tree=shape, k=shape.depth)
+    (here,), (there,) = measured([wide]), measured([wide], executor)
+    for name in ("rounds", "drafted", "accepted"):
+        assert np.array_equal(getattr(here.counts, name), getattr(there.counts, name))
+    assert here.counts.accepted.sum() > 0
+    assert here.texts == there.texts
 
 
 def test_two_nodes_sample_and_score_what_one_process_does(
