@@ -304,7 +304,7 @@ torn: $(READY)  ## updates that are stopped by kills, power cuts, failing disks 
 	$(BIN)/python benchmarks/torn_updates.py
 	$(BIN)/python benchmarks/killed_sessions.py
 
-fuzz: $(READY)  ## 150,000 mutants of everything that is read, and values made from schemas
+fuzz: $(READY)  ## 160,000 mutants of everything that is read, and values made from schemas
 	$(BIN)/python benchmarks/fuzz_inputs.py --mutants 6000
 	$(BIN)/python benchmarks/schema_inputs.py
 
