@@ -23,13 +23,10 @@ smollm2: $(VENV)/.smollm2  ## the same on a real model, SmolLM2-135M-Instruct wi
 	$(BIN)/python suites/smollm2/build.py exit-20 eagle3 mtp
 	$(BIN)/pytest suites/smollm2
 
-SMOLLM2_PAIR := --target suites/smollm2/models/target --drafter suites/smollm2/models/exit-20 --prompts suites/smollm2/prompts.jsonl
-claims-smollm2: $(VENV)/.smollm2  ## conformance, the museum and replay's speed on that model, into docs/real-model-claims.md (about an hour)
+claims-smollm2: $(VENV)/.smollm2  ## conformance and the museum on that model, into docs/real-model-claims.md (about an hour)
 	$(BIN)/python suites/smollm2/build.py exit-20 eagle3
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/conformance_real_pair.py --into docs/real-model-claims.md
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/museum_real_pair.py --into docs/real-model-claims.md
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/interval.py $(SMOLLM2_PAIR) --dtype bfloat16 --count 16 --k 4 --new 32 \
-		--generated 4 --single --unused 5 --repeats 2 --runs 3 --into docs/real-model-claims.md
 
 # Some tests wait for timers and other processes, so half as many workers again as cores keep them busy.
 WORKERS := $(shell $(PYTHON) -c "import os; print(os.cpu_count() * 3 // 2)")

@@ -3,7 +3,7 @@ matrix products alone allow. CPU seconds of one thread; embedded text pair, k = 
 others are named.
 
     OMP_NUM_THREADS=1 python benchmarks/interval.py [--runs 2] [--into docs/benchmarks.md]
-    make claims-smollm2    # among others: the real pair, into docs/real-model-claims.md
+    OMP_NUM_THREADS=1 python benchmarks/interval.py --target TARGET --drafter DRAFT --prompts FILE --k 4
 
 Counting is timed twice: rounds of transformers' `generate`, and of this package's decoder, 16 texts at once.
 The last rows are of a change, from the draft model to one with noise of 4.3 %: paired counting decodes with
