@@ -1,6 +1,7 @@
 """Hours of measuring in one process: does memory stay flat, and are files closed?
 
     python benchmarks/soak.py [--sessions 960] [--measurements 1] [--warm-up 60] [--no-html]
+    python benchmarks/soak.py --charts 1500
 
 A session every 30 seconds is 960 in eight hours; here they run without a pause. Each one is pytest in
 this process on a project with a tiny pair: gates on models by replay and one on counts, against stored
@@ -183,7 +184,10 @@ def main() -> int:
     parser.add_argument("--measurements", type=int, default=1, help="between two sessions")
     parser.add_argument("--warm-up", type=int, default=60, help="sessions that are not counted")
     parser.add_argument("--no-html", action="store_true", help="no HTML reports, hence no charts")
+    parser.add_argument("--charts", type=int, help="draw one chart so many times, and no more")
     asked = parser.parse_args()
+    if asked.charts:
+        return draw(asked.charts)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
         folder = project(Path(name))
@@ -199,6 +203,25 @@ def main() -> int:
     )
     print(f"{len(faults)} faults", *faults[:10], sep="\n")
     return 1 if faults else 0
+
+
+def draw(times: int) -> int:
+    """One chart, again and again: what vl-convert's own engine keeps."""
+    import vl_convert
+
+    axes = {name: {"field": name, "type": "quantitative"} for name in "xy"}
+    chart = {
+        "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
+        "data": {"values": [{"x": place, "y": place * place % 7} for place in range(9)]},
+        "mark": "line",
+        "encoding": axes,
+    }
+    print("| charts | resident MiB |\n|---|---|")
+    for number in range(1, times + 1):
+        vl_convert.vegalite_to_svg(chart, allowed_base_urls=[])
+        if number in (1, times) or number % 100 == 0:
+            print(f"| {number} | {resident():.1f} |", flush=True)
+    return 0
 
 
 def soaked(folder: Path, asked: argparse.Namespace) -> tuple[dict[str, list[float]], list[str]]:
