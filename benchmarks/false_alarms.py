@@ -25,6 +25,8 @@ from pathlib import Path
 
 import scipy.stats
 
+from pytest_specdec.baselines.commits import head_commit
+
 ROOT = Path(__file__).parent.parent
 KEPT = ROOT / "benchmarks" / "results" / "unchanged.jsonl"
 
@@ -40,7 +42,7 @@ def main() -> int:
     parser.add_argument("--until", help="HH:MM, after which no run begins")
     parser.add_argument("--kept", type=Path, default=KEPT)
     asked, given = parser.parse_known_args()
-    commit = _said("git", "rev-parse", "--short", "HEAD")
+    commit = (head_commit(ROOT) or "")[:7]
     wanted = [workers for _ in range(asked.runs) for workers in map(int, asked.workers.split(","))]
 
     def once(workers: int) -> bool:
@@ -76,12 +78,6 @@ def _session(workers: int, given: Sequence[str]) -> subprocess.CompletedProcess[
         text=True,
         check=False,
     )
-
-
-def _said(*command: str) -> str:
-    return subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout.strip()
 
 
 def summary(kept: Path) -> str:

@@ -25,19 +25,27 @@ from pytest_specdec.decoding.replay import DrafterPlan, text_scores
 VOCABULARY, LENGTH, PROMPT = 50_000, 512, 64
 
 
-def model(folder: Path, seed: int) -> str:
-    """A narrow random Llama: what is measured is the logits, which depend on the vocabulary
-    alone.
+def model(
+    folder: Path,
+    seed: int,
+    *,
+    vocabulary: int = VOCABULARY,
+    width: int = 16,
+    heads: int = 2,
+    length: int = LENGTH,
+) -> str:
+    """A random Llama of one layer, narrow where it is the logits that are measured, which depend on
+    the vocabulary alone.
     """
     torch.manual_seed(seed)
     config = LlamaConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=16,
+        vocab_size=vocabulary,
+        hidden_size=width,
         intermediate_size=32,
         num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        max_position_embeddings=LENGTH,
+        num_attention_heads=heads,
+        num_key_value_heads=heads,
+        max_position_embeddings=length,
         tie_word_embeddings=True,
     )
     LlamaForCausalLM(config).save_pretrained(folder)

@@ -13,9 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from memory import watched
+from memory import model, watched
 from safetensors.torch import save_file
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from pytest_specdec.acceptance.renewal import expected_counts
 from pytest_specdec.cases.case import Sampling
@@ -27,21 +26,6 @@ from pytest_specdec.decoding.stored_states import StoredStates
 from pytest_specdec.decoding.target_passes import StoredPasses
 
 VOCABULARY, LENGTH, PROMPT, WIDTH, LAYERS = 8_000, 256, 64, 512, 4
-
-
-def target(folder: Path) -> str:
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=WIDTH,
-        intermediate_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=4,
-        max_position_embeddings=LENGTH,
-        tie_word_embeddings=True,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
-    return str(folder)
 
 
 def write(folder: Path, count: int) -> list[list[int]]:
@@ -73,11 +57,13 @@ def replay(model: str, folder: Path, chosen: Sequence[Sequence[int]]) -> None:
 
 def main() -> None:
     scratch, stored, replayed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-    model = target(scratch / "target")
+    target = model(
+        scratch / "target", 0, vocabulary=VOCABULARY, width=WIDTH, heads=4, length=LENGTH
+    )
     ids = write(scratch / "states", stored)
-    replay(model, scratch / "states", ids[:2])  # what torch keeps from its first pass on
+    replay(target, scratch / "states", ids[:2])  # what torch keeps from its first pass on
     with watched() as peak:
-        replay(model, scratch / "states", ids[:replayed])
+        replay(target, scratch / "states", ids[:replayed])
     print(peak[0] / 2**20, stored * LENGTH * LAYERS * WIDTH * 2 / 2**20)
 
 

@@ -224,7 +224,7 @@ def _counted(
 def _cases(arguments: argparse.Namespace, engine: str) -> tuple[Case, ...]:
     from ..cases.case import SERVED, Case, TextKey, default_rule
     from ..cases.drafter import OwnHeadsSpec, ServedSpec, parse_drafter
-    from ..checkpoints.checkpoint import case_checkpoint
+    from ..checkpoints.checkpoint import case_checkpoint, stamps_of
     from ..config.case_grid import locate, locate_drafter
 
     here = Path.cwd()
@@ -258,6 +258,6 @@ def _cases(arguments: argparse.Namespace, engine: str) -> tuple[Case, ...]:
         for temperature in (0.0, 1.0)
     )
     for model in (cases[0].target, cases[0].draft_model):
-        if model is not None and Path(model).is_absolute() and not Path(model).is_dir():
-            raise RequestError(f"no checkpoint folder at {model}; check the path")
+        if model is not None and Path(model).is_absolute():
+            stamps_of(Path(model))  # raises where there is no folder
     return cases

@@ -19,6 +19,7 @@ from ..cases.rules import default_rule
 from ..cases.texts import Text, texts_of_prompts
 from ..checkpoints.checkpoint import check_pair
 from ..common.errors import MeasurementError, RequestError
+from ..common.student import student_quantile
 from ..gate.paired import Pair
 from .drafters.draft_model import DraftModel
 from .live_model import evaluating, live_model
@@ -154,13 +155,11 @@ def _as_prompts(prompts: Sequence[str] | Path) -> Sequence[Prompt]:
 
 def _values(point: TrainingPoint, best: TrainingPoint | None) -> dict[str, float]:
     """A step's values, without those that are not finite numbers: an interval needs two prompts."""
-    from scipy import special
-
     counts, compared = point.counts, point.compared
     length, prompts = counts.acceptance_length, len(counts.prompts)
     values = {"acceptance_length": length}
     if prompts > 1:
-        reach = float(special.stdtrit(prompts - 1, (1 + _LEVEL) / 2)) * counts.standard_error
+        reach = student_quantile((1 + _LEVEL) / 2, prompts) * counts.standard_error
         values |= {
             "acceptance_length_low": length - reach,
             "acceptance_length_high": length + reach,

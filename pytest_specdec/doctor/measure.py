@@ -22,6 +22,7 @@ from ..acceptance.counts import Counts
 from ..acceptance.reference_drafters import reference_counts
 from ..acceptance.renewal import expected_counts
 from ..common.errors import MeasurementError
+from ..common.student import student_quantile
 from ..decoding.distributions import log_distributions
 from ..decoding.drafters.protocol import TextBatch
 from ..decoding.drafters.teacher_forcing import as_array
@@ -83,9 +84,7 @@ class PairedGain:
         """Two-sided Student interval with confidence 1 - alpha; infinite below `FEWEST` texts."""
         if self.prompts < FEWEST or not math.isfinite(self.error):
             return -math.inf, math.inf
-        from scipy import special
-
-        reach = float(-special.stdtrit(self.prompts - 1, alpha / 2)) * self.error
+        reach = -student_quantile(alpha / 2, self.prompts) * self.error
         return self.amount - reach, self.amount + reach
 
 

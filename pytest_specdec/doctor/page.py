@@ -8,6 +8,7 @@ from typing import Any
 
 from ..acceptance.counts import Counts
 from ..common.printable import printable
+from ..common.student import student_quantile
 from ..report.layout import aligned, wrapped
 from .diagnosis import Diagnosis, DoctorOutcome
 from .measure import FEWEST, PairedGain
@@ -212,12 +213,10 @@ def _cut(words: str) -> tuple[str, str]:
 
 
 def _length(counts: Counts) -> str:
-    from scipy import special
-
     prompts = len(counts.prompts)
     if prompts < 2:
         return f"{counts.acceptance_length:.3f}"
-    reach = float(special.stdtrit(prompts - 1, (1 + _LEVEL) / 2)) * counts.standard_error
+    reach = student_quantile((1 + _LEVEL) / 2, prompts) * counts.standard_error
     return f"{counts.acceptance_length:.3f} ±{reach:.3f}"
 
 

@@ -12,6 +12,7 @@ import dataclasses
 import math
 
 from ..acceptance.counts import Counts
+from ..common.student import student_quantile
 from .paired import Pair, level_of_each
 
 LEVEL = 0.95
@@ -82,10 +83,8 @@ def unpaired_change(before: Counts, now: Counts, comparisons: int) -> LengthChan
     error = math.hypot(before.standard_error, now.standard_error)
     reach = math.inf
     if min(groups) > 1 and math.isfinite(error):
-        from scipy import special
-
         quantile = (1 + level_of_each(LEVEL, comparisons)) / 2
-        reach = float(special.stdtrit(min(groups) - 1, quantile)) * error
+        reach = student_quantile(quantile, min(groups)) * error
     return LengthChange(
         before=before.acceptance_length,
         now=now.acceptance_length,

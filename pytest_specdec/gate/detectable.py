@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 from typing import Protocol
 
+from ..common.student import student_quantile
 from .paired import Pair
 
 
@@ -97,9 +98,7 @@ def relative_error(pair: Pair) -> float:
 
 def _student(level: float, pair: Pair) -> float:
     """Upper quantile of Student's distribution over the pair's prompts."""
-    from scipy import special
-
-    return float(-special.stdtrit(pair.prompts - 1, level))
+    return -student_quantile(level, pair.prompts)
 
 
 def _critical(pair: Pair, level: float) -> float:

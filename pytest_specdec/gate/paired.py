@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..acceptance.counts import Array, Counts
+from ..common.student import student_quantile
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,9 +106,7 @@ class Pair:
     def _student(self, center: float, error: float, level: float) -> tuple[float, float]:
         if not math.isfinite(error):
             return (-math.inf, math.inf)
-        from scipy import special
-
-        reach = float(special.stdtrit(self.prompts - 1, (1 + level) / 2)) * error
+        reach = student_quantile((1 + level) / 2, self.prompts) * error
         return (center - reach, center + reach)
 
 

@@ -9,6 +9,7 @@ import math
 from ..acceptance.counts import Counts
 from ..acceptance.reference_drafters import References
 from ..cases.case import SERVED
+from ..common.student import student_quantile
 from ..records.conditions import Fingerprints
 from .paired import Pair
 
@@ -103,9 +104,7 @@ def _prompts_to_tell(accepted: float, spread: float) -> int:
 
 
 def _quantile(prompts: int) -> float:
-    from scipy import special
-
-    return float(-special.stdtrit(prompts - 1, NOISE))
+    return -student_quantile(NOISE, prompts)
 
 
 def looping_texts(looping: int, texts: int) -> str | None:
@@ -126,13 +125,11 @@ def too_good(counts: Counts, expected: Counts, *, gates: int) -> str | None:
     lossless decoder counts. Drafts drawn from another distribution than the q of the acceptance
     test raise acceptance silently.
     """
-    from scipy import special
-
     pair = Pair.of(expected, counts)
     excess, error = -pair.length_drop, pair.standard_error()
     if not math.isfinite(error) or excess <= 1e-6 * expected.acceptance_length:
         return None
-    critical = float(-special.stdtrit(pair.prompts - 1, IMPOSSIBLE / gates))
+    critical = -student_quantile(IMPOSSIBLE / gates, pair.prompts)
     if excess <= critical * error:
         return None
     above = f"{excess / error:.1f} standard errors above" if error > 0 else "in every prompt"

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, TypedDict
 
 from ..acceptance.counts import Counts
+from ..common.student import student_quantile
 from ..speedup.advice import Advice
 from ..speedup.table import Step
 from .row import Number, plain
@@ -149,9 +150,7 @@ def figure(
     """
     if prompts < 2 or not (math.isfinite(value) and math.isfinite(error)):
         return CardFigure(value=plain(value), interval=[])
-    from scipy import special
-
-    reach = float(special.stdtrit(prompts - 1, (1 + LEVEL) / 2)) * error
+    reach = student_quantile((1 + LEVEL) / 2, prompts) * error
     low, high = max(value - reach, bounds[0]), min(value + reach, bounds[1])
     return CardFigure(value=plain(value), interval=[plain(low), plain(high)])
 

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import torch
 from head_features import FeatureBatch, FeatureTexts, write_features
-from head_training import HeadTraining, TrainingRecipe
+from head_training import HeadTraining, TrainingRecipe, batches_of
 from train_heads import MtpInTraining
 from training_parts import shown, write_whole
 from transformers.modeling_layers import MtpLayer
@@ -45,11 +45,8 @@ class MtpFit(MtpInTraining):
 
     def batches(self, texts: FeatureTexts, rows: Sequence[int]) -> Iterator[FeatureBatch]:
         """Texts of about one length together."""
-        order, begin = sorted(rows, key=texts.lengths.__getitem__), 0
-        while begin < len(order):
-            together = max(TOKENS // texts.lengths[order[min(begin + 15, len(order) - 1)]], 1)
-            yield texts.batch(order[begin : begin + together])
-            begin += together
+        order = sorted(rows, key=texts.lengths.__getitem__)
+        yield from map(texts.batch, batches_of(order, texts.lengths, TOKENS))
 
     @torch.inference_mode()
     def fit(self, texts: FeatureTexts, rows: Sequence[int]) -> None:

@@ -120,7 +120,7 @@ class HeadTraining:
         order = sorted(range(len(texts)), key=texts.lengths.__getitem__)
         held = set(order[::HELD_OUT])
         self.held_out = order[:: max(HELD_OUT, HELD_OUT * (len(held) // JUDGED))]
-        self._batches = _batches(
+        self._batches = batches_of(
             [index for index in order if index not in held], texts.lengths, recipe.tokens
         )
 
@@ -289,7 +289,7 @@ class HeadTraining:
         return json.dumps(recipe, sort_keys=True)
 
 
-def _batches(order: Sequence[int], lengths: Sequence[int], tokens: int) -> list[list[int]]:
+def batches_of(order: Sequence[int], lengths: Sequence[int], tokens: int) -> list[list[int]]:
     """Texts of similar length together, about so many tokens each."""
     batches: list[list[int]] = [[]]
     for index in order:

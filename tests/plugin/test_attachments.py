@@ -128,7 +128,8 @@ def test_an_invalid_attachment_fails_the_test_and_names_the_hook(
 
 def test_without_a_page_nothing_is_attached(attaching) -> None:
     write_conftest(attaching, "def pytest_specdec_attachments(case):\n    return [3]\n")
-    attaching.run("-k", "texts", "--specdec-report=out.json", ok=True)
+    result = attaching.run("-k", "texts", "--specdec-report=out.json", ok=True)
+    result.assert_outcomes(passed=1, deselected=1)
 
 
 def test_a_failed_test_keeps_its_message_beside_that_of_the_hook(attaching) -> None:
