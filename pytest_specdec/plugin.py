@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -67,8 +68,12 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     for line in MARKERS:
         config.addinivalue_line("markers", line)
+    is_worker = hasattr(config, "workerinput")
+    if is_worker:
+        # Threads of torch that wait in a loop take the cores from those of the other workers.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # xdist's controller collects nothing, and must be there to receive what workers measure.
-    distributes = getattr(config.option, "dist", "no") != "no" or hasattr(config, "workerinput")
+    distributes = getattr(config.option, "dist", "no") != "no" or is_worker
     if distributes or _is_used(config):
         session_of(config)
 

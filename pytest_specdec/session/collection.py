@@ -50,7 +50,8 @@ class CollectionHooks:
     @pytest.hookimpl(wrapper=True)
     def pytest_collection(self) -> Generator[None, object, object]:
         """Collect without looking for garbage: torch and transformers are imported meanwhile, whose
-        modules stay, and looking through them takes a fifth of the time.
+        modules stay, and looking through them takes a fifth of the time. Nor are they looked
+        through later, which takes a second when the process ends.
         """
         looked = gc.isenabled()
         gc.disable()
@@ -59,6 +60,8 @@ class CollectionHooks:
         finally:
             if looked:
                 gc.enable()
+            if not gc.get_freeze_count():  # once in a process, which may run many sessions
+                gc.freeze()
 
     def parametrize(self, metafunc: pytest.Metafunc) -> None:
         """Give a test function one parameter set per case. A bad request ends the run after
