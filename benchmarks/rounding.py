@@ -21,7 +21,7 @@ import torch
 from pytest_specdec.baselines.store import BaselineStore
 from pytest_specdec.cases.case import Case, TextKey
 from pytest_specdec.cases.drafter import DraftModelSpec
-from pytest_specdec.decoding import scoring
+from pytest_specdec.decoding import text_batches
 from pytest_specdec.engines.models import ModelPool
 from pytest_specdec.engines.own.replay_engine import ReplayEngine
 
@@ -29,7 +29,7 @@ ROOT = Path(__file__).parent.parent
 MODELS = ROOT / "suites" / "models"
 EXACT = 1e-4
 PROMPTS = ROOT / "suites" / "text" / "prompts.jsonl"
-LOGITS = scoring._LOGIT_BUDGET["cpu"]
+LOGITS = text_batches._LOGIT_BUDGET["cpu"]
 
 
 def lengths(
@@ -39,7 +39,7 @@ def lengths(
     are in one batch.
     """
     torch.set_num_threads(threads)
-    scoring._LOGIT_BUDGET["cpu"] = 1 if alone else LOGITS
+    text_batches._LOGIT_BUDGET["cpu"] = 1 if alone else LOGITS
     key = TextKey(
         "text",
         str(MODELS / "text-target"),

@@ -25,6 +25,7 @@ from ..checkpoints.loadable import quantisation
 from ..common.errors import RequestError
 from .known_quantisation import check_loadable
 from .loading import LoadedModel, config_of, pick_device, quiet, refusing, resolve
+from .text_batches import contents
 
 _NAMES = ("layers", "h", "blocks")
 _PART, _ALIGNED = 1 << 22, 256
@@ -124,6 +125,11 @@ class LayerStream:
                             decoder(ids, use_cache=False)
                     finally:
                         self._layer = self._batch = None
+
+    def holds(self, batches: Sequence[torch.Tensor]) -> bool:
+        """Whether the states of all these batches are known."""
+        known = self._states
+        return known is not None and all(known.number(ids) is not None for ids in batches)
 
     @contextlib.contextmanager
     def over(self, ids: torch.Tensor) -> Iterator[None]:
@@ -256,7 +262,7 @@ class _States:
     def __init__(
         self, batches: Sequence[torch.Tensor], width: int, dtype: torch.dtype, kept: set[int]
     ) -> None:
-        self._numbers = {_key(ids): at for at, ids in enumerate(batches)}
+        self._numbers = {contents(ids): at for at, ids in enumerate(batches)}
         shapes = [(*ids.shape, width) for ids in batches]
         self._last = max(kept)
         # The files are gone from the folder as soon as they are mapped, whatever becomes of us.
@@ -268,7 +274,7 @@ class _States:
             }
 
     def number(self, ids: torch.Tensor) -> int | None:
-        return self._numbers.get(_key(ids))
+        return self._numbers.get(contents(ids))
 
     def current(self, batch: int) -> torch.Tensor:
         return self._current[batch]
@@ -291,10 +297,6 @@ def _mapped(path: Path, shapes: list[tuple[int, ...]], dtype: torch.dtype) -> li
     sizes = [rows * columns * width for rows, columns, width in shapes]
     whole: Any = torch.from_file(str(path), shared=True, size=sum(sizes), dtype=dtype)
     return [part.view(shape) for part, shape in zip(whole.split(sizes), shapes, strict=True)]
-
-
-def _key(ids: torch.Tensor) -> tuple[torch.Size, bytes]:
-    return ids.shape, ids.cpu().numpy().tobytes()
 
 
 def _layers_of(model: Any, checkpoint: Checkpoint) -> nn.ModuleList:

@@ -28,6 +28,7 @@ from ..checkpoints.checkpoint import (
 from ..checkpoints.loadable import quantisation
 from ..checkpoints.tokenizer_files import check_tokenizer_config
 from ..common.errors import RequestError
+from .kept_states import KeptStates, StoredState
 from .known_quantisation import check_loadable
 from .sound_weights import check_weights
 
@@ -38,23 +39,6 @@ if TYPE_CHECKING:
     from .layer_stream import LayerStream
 
 OLDEST_TRANSFORMERS = "5.14"
-
-
-@dataclasses.dataclass
-class StoredState:
-    """The output of decoder layers that are not loaded, in a model's next pass."""
-
-    output: torch.Tensor | None = None
-    """(rows, columns, width), of the last layer, before the final norm."""
-
-    def put(self, layer: torch.nn.Module, arguments: Any, output: Any) -> Any:
-        """A forward hook of the only layer that there is. Raises RequestError without an output."""
-        if self.output is None:
-            raise RequestError(
-                "only the outer parts of the target are loaded, and its states come from files; "
-                "leave --specdec-hidden-states out of a run that needs the target itself"
-            )
-        return (self.output, *output[1:]) if isinstance(output, tuple | list) else self.output
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +53,8 @@ class LoadedModel:
     """What its layers' output is taken from, where only its outer parts are loaded."""
     stream: LayerStream | None = None
     """Reads its weights as they are needed, where they are not loaded."""
+    kept: KeptStates | None = None
+    """Keeps the states of texts that it passes over, where they are asked for again."""
 
     @functools.cached_property
     def heads(self) -> MtpModel:

@@ -35,13 +35,9 @@ from .named_processors import check_drafters
 from .processed_passes import ProcessedPasses, of_texts
 from .processors import Processors
 from .target_passes import ModelPasses, TargetPasses
-from .text_batches import batches, by_length, padded
+from .text_batches import batches, by_length, padded, tokens_together
 from .text_limits import check_context, check_tokens
 
-_LOGIT_BUDGET = {"cpu": 1 << 21, "cuda": 1 << 28}
-"""Logits held at once, in numbers: 8 MiB in float32 on a CPU, about what its caches hold, 1 GiB on
-a GPU.
-"""
 _GREEDY_EVERY = 16
 """At temperature 0 the origin of one text in so many is checked where a pass of the target costs
 something: texts of another target differ in half of their tokens, not in few.
@@ -84,7 +80,7 @@ class ScoringPlan:
         """The plan on a type of device, for a target with so many tokens. With `greedy` the origin
         of texts at temperature 0 is judged, of all of them where passes are `stored`.
         """
-        tokens = _LOGIT_BUDGET.get(device, _LOGIT_BUDGET["cpu"]) // vocabulary
+        tokens = tokens_together(device, vocabulary)
         chosen = list(range(0, len(texts), 1 if stored else _GREEDY_EVERY)) if greedy else []
         return cls(
             batches=tuple(map(tuple, batches(by_length(texts), texts, tokens))),

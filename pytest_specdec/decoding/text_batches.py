@@ -8,6 +8,18 @@ import torch
 
 from ..cases.texts import Text
 
+_LOGIT_BUDGET = {"cpu": 1 << 21, "cuda": 1 << 28}
+"""Logits held at once, in numbers: 8 MiB in float32 on a CPU, about what its caches hold, 1 GiB on
+a GPU.
+"""
+
+
+def tokens_together(device: str, vocabulary: int) -> int:
+    """How many tokens pass through a model together, by the type of its device and the tokens that
+    it has.
+    """
+    return _LOGIT_BUDGET.get(device, _LOGIT_BUDGET["cpu"]) // vocabulary
+
 
 def by_length(texts: Sequence[Text]) -> list[int]:
     """The texts' numbers, so that texts of like lengths follow one another."""
@@ -33,6 +45,14 @@ def next_batch(order: list[int], texts: Sequence[Text], tokens: int) -> list[int
             break
         rows.append(row)
     return rows
+
+
+Contents = tuple[torch.Size, bytes]
+
+
+def contents(ids: torch.Tensor) -> Contents:
+    """What two batches of token ids have in common if they are equal, as a key."""
+    return ids.shape, ids.cpu().numpy().tobytes()
 
 
 def padded(ids: Sequence[Sequence[int]], device: torch.device) -> torch.Tensor:

@@ -28,6 +28,7 @@ def make_models(
     device: str,
     dtype: str,
     offload: bool = False,
+    asks_again: bool = False,
     report: Progress = no_progress,
 ) -> ModelPool:
     """The models of a session that measures with an engine; none is loaded yet."""
@@ -39,6 +40,7 @@ def make_models(
         unavailable=unavailable,
         outer_targets=engine == HIDDEN_STATES,
         offload=offload,
+        asks_again=asks_again,
     )
 
 

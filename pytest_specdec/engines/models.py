@@ -7,6 +7,7 @@ at all.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from ..decoding.decode import Decoded
     from ..decoding.drafters.protocol import Drafter
+    from ..decoding.kept_states import StateBudget
     from ..decoding.likeliest_drafts import LikeliestDrafts
     from ..decoding.loading import LoadedModel
     from ..decoding.named_processors import ProcessorSource
@@ -46,7 +48,8 @@ class ModelPool:
 
     `unavailable` is the message of an engine whose models cannot be loaded here at all. With
     `outer_targets` only the outer parts of targets are loaded, whose states come from files; with
-    `offload` the weights of models stay in their files.
+    `offload` the weights of models stay in their files. `asks_again` says that the same texts pass
+    through models more than once, so that states are worth keeping.
     """
 
     def __init__(
@@ -58,14 +61,16 @@ class ModelPool:
         unavailable: str | None = None,
         outer_targets: bool = False,
         offload: bool = False,
+        asks_again: bool = False,
     ) -> None:
         self.device, self.dtype, self.report = device, dtype, report
         self._unavailable, self._outer_targets = unavailable, outer_targets
-        self._offload = offload
+        self._offload, self._asks_again = offload, asks_again
         self._refused: dict[tuple[str, bool], RequestError] = {}
         """By a model's name, why it could not be loaded: it is not tried again, on the hub for
         instance.
         """
+        self._state_budget: StateBudget | None = None
         self._loaded = functools.cache(self._load)
         self._conformance = functools.cache(_conformance)
 
@@ -282,7 +287,18 @@ class ModelPool:
             self._refused[name, outer] = error
             raise
         self.report(what, 1, 1)
-        return model
+        return self._keeping(model) if self._asks_again else model
+
+    def _keeping(self, model: LoadedModel) -> LoadedModel:
+        """The model, which keeps states of texts where its own layers compute them."""
+        if model.stored is not None or model.stream is not None:
+            return model
+        from ..decoding.kept_states import KeptStates, StateBudget
+
+        if self._state_budget is None:
+            self._state_budget = StateBudget.on(model.device.type)
+        kept = KeptStates(model.model.get_decoder(), self._state_budget)
+        return dataclasses.replace(model, kept=kept)
 
 
 def _conformance(

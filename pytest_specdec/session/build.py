@@ -92,6 +92,9 @@ class Components:
             device=self._settings.value(options.DEVICE),
             dtype=self._settings.value(options.DTYPE),
             offload=self._settings.value(dividing.OFFLOAD),
+            # Texts pass through models for replay, and again for conformance and the contexts of
+            # new baselines.
+            asks_again=self._cases.judges_texts or self._settings.value(options.UPDATE) is not None,
         )
 
     @property

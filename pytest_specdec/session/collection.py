@@ -124,6 +124,9 @@ class CollectionHooks:
         self._cases.counts_tests = {
             item.nodeid for item in session.items if COUNTS_GATE in _fixtures(item)
         }
+        self._cases.judges_texts = any(
+            "specdec_conformance" in _fixtures(item) for item in session.items
+        )
         self._cases.awaiting_baseline = {
             case
             for case in cases_of(

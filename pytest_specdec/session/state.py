@@ -28,6 +28,8 @@ class SessionCases:
     """Those of which a test asks for the baseline."""
     counts_tests: set[str] = dataclasses.field(default_factory=set)
     """Node ids of the tests that will run and hand counts to a gate of their own."""
+    judges_texts: bool = False
+    """Whether a test that will run asks for the conformance of texts."""
     batches: dict[Case, tuple[int, ...]] = dataclasses.field(default_factory=dict)
     """How many texts at once the checks of a case's output compare."""
     replaced_models: dict[Case, dict[str, str]] = dataclasses.field(default_factory=dict)

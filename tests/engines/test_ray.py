@@ -18,7 +18,7 @@ from pytest_specdec.cases.case import Case
 from pytest_specdec.cases.drafter import DraftModelSpec
 from pytest_specdec.cases.tree import tree_of
 from pytest_specdec.common.errors import MeasurementError, RequestError
-from pytest_specdec.decoding import scoring
+from pytest_specdec.decoding import text_batches
 from pytest_specdec.decoding.trees import replay as trees_replay
 from pytest_specdec.engines.executor import Executor, LocalExecutor
 from pytest_specdec.engines.models import ModelPool
@@ -62,7 +62,7 @@ def executor(cluster: Any) -> Iterator[RayExecutor]:
 @pytest.fixture
 def cases(pair: Pair, case: Case, monkeypatch: pytest.MonkeyPatch) -> list[Case]:
     """The tiny pair and its heads, texts that are yet to be sampled, in many small batches."""
-    monkeypatch.setattr(scoring, "_LOGIT_BUDGET", {"cpu": 64})
+    monkeypatch.setattr(text_batches, "_LOGIT_BUDGET", {"cpu": 64})
     monkeypatch.setattr(replay_engine, "SAMPLED_TOGETHER", 1)
     return [*grid(case, (4, 0), (8, 2)), *grid(heads_case(case), (6, 2))]
 

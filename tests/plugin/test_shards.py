@@ -37,7 +37,7 @@ SHARDS = 4
 @pytest.fixture
 def project(project, monkeypatch: pytest.MonkeyPatch):
     """Batches of two texts, and so several for each shard."""
-    monkeypatch.setattr("pytest_specdec.decoding.scoring._LOGIT_BUDGET", {"cpu": 64 * 40 * 2})
+    monkeypatch.setattr("pytest_specdec.decoding.text_batches._LOGIT_BUDGET", {"cpu": 64 * 40 * 2})
     monkeypatch.setattr("pytest_specdec.lossless.texts.teacher_forcing._BUDGET", {"cpu": 64 * 120})
     monkeypatch.setattr("pytest_specdec.engines.own.replay_engine.SAMPLED_TOGETHER", 5)
     project.write_test(TEST)

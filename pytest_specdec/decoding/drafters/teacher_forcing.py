@@ -18,16 +18,25 @@ if TYPE_CHECKING:
     from transformers.modeling_layers import MtpModel
 
 
-def forward(model: LoadedModel, ids: torch.Tensor, begin: int, *, hidden: bool) -> Any:
+def forward(
+    model: LoadedModel, ids: torch.Tensor, begin: int, *, hidden: bool, layers: bool = False
+) -> Any:
     """One pass over texts (rows, length); its logits are (rows, length - begin, vocabulary), for
     the tokens from position `begin` on.
+
+    `hidden` asks for its `hidden_states`; with `layers` hooks read states between its layers.
     """
     keys = (
         {"logits_to_keep": torch.arange(begin - 1, ids.shape[1] - 1, device=ids.device)}
         if model.keeps_logits
         else {}
     )
-    with contextlib.nullcontext() if model.stream is None else model.stream.over(ids):
+    around: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+    if model.stream is not None:
+        around = model.stream.over(ids)
+    elif model.kept is not None:
+        around = model.kept.over(ids, whole=hidden or layers)
+    with around:
         outputs = model.model(ids, use_cache=False, output_hidden_states=hidden, **keys)
     if not keys:
         outputs.logits = outputs.logits[:, begin - 1 : -1]

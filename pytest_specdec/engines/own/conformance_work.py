@@ -86,6 +86,7 @@ class TextJudging:
         self, models: ModelPool, units: Sequence[int]
     ) -> Callable[[int], tuple[JudgedTokens, ...]]:
         judge = self.preparation.prepared(models).judge
+        judge.read_ahead([self.batches[unit] for unit in units])
         return lambda unit: judge.judge(self.batches[unit])
 
 

@@ -14,8 +14,9 @@ from ...common.errors import MeasurementError, RequestError
 from ...decoding.distributions import are_sound
 from ...decoding.drafters.draft_model import DraftModel
 from ...decoding.drafters.registry import loaded_pair, parsed
+from ...decoding.drafters.teacher_forcing import forward
 from ...decoding.loading import LoadedModel, loaded
-from ...decoding.text_batches import batches, padded
+from ...decoding.text_batches import batches, by_length, padded, tokens_together
 from ...decoding.text_limits import check_context
 
 _BUDGET = {"cpu": 1 << 22, "cuda": 1 << 26}
@@ -133,10 +134,11 @@ def forced(
 
 
 def forced_batches(target: LoadedModel, texts: Sequence[Text]) -> list[list[int]]:
-    """Numbers of the texts that pass together; texts without a new token are left out."""
-    order = [row for row, text in enumerate(texts) if len(text.ids) > text.prompt_length]
-    order.sort(key=lambda row: len(texts[row].ids))
-    return batches(order, texts, _budget(target))
+    """Numbers of the texts that pass together, those that replay scores together, so that a pass
+    can serve both; texts without a new token are left out.
+    """
+    order = [row for row in by_length(texts) if len(texts[row].ids) > texts[row].prompt_length]
+    return batches(order, texts, tokens_together(target.device.type, vocabulary(target)))
 
 
 def force(
@@ -168,10 +170,11 @@ def _batch(
     for row, text in enumerate(texts):
         new[row, text.prompt_length - 1 : len(text.ids) - 1] = True
     tokens = ids[:, 1:][new].to(target.device)
-    logits = _logits(target, ids, new)
-    draft_logits = None if drafter is None else _logits(drafter, ids, new).to(target.device)
-    for begin in range(0, len(places), budget):
-        part = slice(begin, begin + budget)
+    begin = max(min(text.prompt_length for text in texts), 1)
+    logits = _logits(target, ids, new, begin)
+    draft_logits = None if drafter is None else _logits(drafter, ids, new, begin).to(target.device)
+    for first in range(0, len(places), budget):
+        part = slice(first, first + budget)
         yield TeacherForced(
             places[part],
             tokens[part],
@@ -180,11 +183,12 @@ def _batch(
         )
 
 
-def _logits(model: LoadedModel, ids: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
-    """(new tokens, vocabulary): the logits from which they were drawn."""
-    passed: torch.Tensor = model.model(ids.to(model.device), use_cache=False).logits[:, :-1][
-        new.to(model.device)
-    ]
+def _logits(model: LoadedModel, ids: torch.Tensor, new: torch.Tensor, begin: int) -> torch.Tensor:
+    """(new tokens, vocabulary): the logits from which they were drawn, of texts whose first new
+    token stands at `begin`.
+    """
+    outputs = forward(model, ids.to(model.device), begin, hidden=False)
+    passed: torch.Tensor = outputs.logits[new[:, begin - 1 :].to(model.device)]
     if not are_sound(passed):
         raise MeasurementError(
             f"{model.checkpoint.folder} returns NaN or infinite logits; check its weights, or load "

@@ -19,6 +19,7 @@ from ...cases.texts import Text
 from ...decoding.distributions import filtered
 from ...decoding.loading import LoadedModel
 from ...decoding.processors import Processors
+from ...decoding.text_batches import padded
 from .greedy_divergence import Divergence, greedy_gaps, near_cutoff
 from .histories import Drafts, histories_of
 from .martingale import Draws
@@ -84,6 +85,18 @@ class TextJudge:
     def batches(self) -> tuple[tuple[int, ...], ...]:
         """Which texts are judged together."""
         return tuple(map(tuple, forced_batches(self._target, self._texts)))
+
+    @torch.inference_mode()
+    def read_ahead(self, batches: Sequence[tuple[int, ...]]) -> None:
+        """Before batches are judged: run models whose weights stay in files layer by layer over all
+        of them, unless that was done for replay.
+        """
+        for model in filter(None, (self._target, self._drafter)):
+            if model.stream is not None:
+                texts = [[self._texts[row].ids for row in rows] for rows in batches]
+                ids = [padded(batch, model.device) for batch in texts]
+                if not model.stream.holds(ids):
+                    model.stream.compute(ids)
 
     @torch.inference_mode()
     def judge(self, rows: tuple[int, ...]) -> tuple[JudgedTokens, ...]:
