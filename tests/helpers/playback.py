@@ -45,6 +45,8 @@ class Stage:
     def __init__(self, plays: dict[str, list[Play]]) -> None:
         self.plays, self.seen = plays, list[tuple[str, dict[str, Any]]]()
         self.lock, self.url = threading.Lock(), ""
+        self.server: _Server | None = None
+        self.restarts = 0
         self.headers: list[dict[str, str]] = []
 
     def next(self, path: str, body: dict[str, Any]) -> Answer:
@@ -53,6 +55,34 @@ class Stage:
             waiting = self.plays.get(path, [Answer("not here", status=404)])
             play = waiting.pop(0) if len(waiting) > 1 else waiting[0]
         return play if isinstance(play, Answer) else play(body)
+
+    def restart(self, pause: float = 0.2) -> None:
+        """End the server as the end of its process would, and start it at the same address after so
+        many seconds.
+        """
+        self.end()
+        time.sleep(pause)
+        self.restarts += 1
+        self.begin(int(self.url.rpartition(":")[2]))
+
+    def begin(self, port: int = 0) -> None:
+        """Serve at a port, or at any that is free."""
+        server = self.server = _Server(("127.0.0.1", port), _Handler)
+        server.stage = self
+        self.url = f"http://127.0.0.1:{server.server_address[1]}"
+        serve = {"target": server.serve_forever, "kwargs": {"poll_interval": 0.02}}
+        server.thread = threading.Thread(**serve, daemon=True)  # type: ignore[arg-type]
+        server.thread.start()
+
+    def end(self) -> None:
+        """Close the listener and every connection."""
+        server, self.server = self.server, None
+        if server is None:
+            return
+        server.shutdown()
+        server.server_close()
+        server.hang_up()
+        server.thread.join()
 
     def request_count(self, path: str) -> int:
         return sum(requested == path for requested, _ in self.seen)
@@ -115,7 +145,25 @@ class _Handler(BaseHTTPRequestHandler):
 
 class _Server(ThreadingHTTPServer):
     stage: Stage
+    thread: threading.Thread
     daemon_threads = True
+
+    def __init__(self, *given: Any) -> None:
+        self.open = set[socket.socket]()
+        super().__init__(*given)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self.open.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        self.open.discard(request)
+        super().shutdown_request(request)
+
+    def hang_up(self) -> None:
+        for request in list(self.open):
+            with suppress(OSError):
+                request.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, *_: Any) -> None:
         pass
@@ -124,19 +172,12 @@ class _Server(ThreadingHTTPServer):
 @contextmanager
 def playing(plays: dict[str, list[Play]]) -> Iterator[Stage]:
     """A server that plays until the block ends."""
-    server = _Server(("127.0.0.1", 0), _Handler)
-    stage = server.stage = Stage(plays)
-    stage.url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(
-        target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
-    )
-    thread.start()
+    stage = Stage(plays)
+    stage.begin()
     try:
         yield stage
     finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+        stage.end()
 
 
 @contextmanager

@@ -31,6 +31,7 @@ from ..adapter_api import (
 )
 from ..servers.client import Client, ServerError
 from ..servers.logprob_servers import scorer_at, served_model
+from ..servers.metrics import RestartedError
 from ..servers.payloads import Completion
 from ..servers.repeatability import apart
 from ..servers.scorer import Scorer
@@ -152,6 +153,7 @@ class ServedAdapter(abc.ABC):
         prompts = [self._ids(prompt) for prompt in request.prompts]
         altered = self.altered() or self.lossy_by_its_text(prompts[:PROBES], request.k)
         self.begin()
+        identity = self._identity()
         lost, replies = self.client.lost, list[ServerReply]()
         for row, reply, timings in self._answered(request, prompts):
             where = f"request {row + 1} of {self.client.url}"
@@ -174,8 +176,25 @@ class ServedAdapter(abc.ABC):
                 where=where,
                 finish=reply.finish,
             )
+        self._check_identity(request, identity)
         if replies:
             yield from self._sums(replies, request.k, self.client.lost - lost)
+
+    def _identity(self) -> tuple[str, str]:
+        """What a server says that it is: the engine's version, and the model."""
+        return self.version(), served_model(self.client).id
+
+    def _check_identity(self, request: GenerationRequest, before: tuple[str, str]) -> None:
+        """Raises ServerError where another server answers now, after a restart in mid-run."""
+        now = self._identity()
+        other = self.other_drafter(request)
+        if now != before:
+            other = f"it was {' with '.join(before)} and is {' with '.join(now)}"
+        if other is not None:
+            raise self.refuse(
+                f"it was restarted in mid-run as another server: {other}; run again on one that "
+                "stays the same"
+            )
 
     def _answered(
         self, request: GenerationRequest, prompts: Sequence[tuple[int, ...]]
@@ -283,8 +302,18 @@ class ServedAdapter(abc.ABC):
             )
 
     def _sums(self, replies: Sequence[ServerReply], k: int, lost: int) -> Iterator[PooledCounters]:
-        """The server's own sums: reported where there is nothing finer, else compared."""
-        grown = self.growth()
+        """The server's own sums: reported where there is nothing finer, else compared. Answers that
+        count for themselves outlive a restart of the server.
+        """
+        counts_itself = self.capabilities.per_request or any(
+            reply.rounds is not None or reply.totals is not None for reply in replies
+        )
+        grown = None
+        try:
+            grown = self.growth()
+        except RestartedError:
+            if not counts_itself:
+                raise
         most = max(
             (one_round.drafted for reply in replies for one_round in reply.rounds or ()), default=k
         )
@@ -299,9 +328,7 @@ class ServedAdapter(abc.ABC):
                 f"{where}: no round drafts more than {most} tokens and k is {k}; use "
                 f"--specdec-k={most}, or restart it"
             )
-        if self.capabilities.per_request or any(
-            reply.rounds is not None or reply.totals is not None for reply in replies
-        ):
+        if counts_itself:
             if (
                 grown is not None
                 and not lost

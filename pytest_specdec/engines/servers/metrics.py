@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from ...common.errors import MeasurementError, naming_extras
 
@@ -26,6 +26,10 @@ class MetricError(MeasurementError):
     """A page of metrics that cannot be read, or without the counter that is needed. The message
     names it.
     """
+
+
+class RestartedError(MetricError):
+    """Counters that began again between two readings."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,25 +95,36 @@ class Reading:
     def since(self, before: Reading, *names: str) -> Reading:
         """What was counted after an earlier reading, for the counters named.
 
-        A series that is new counts from 0. Raises MetricError for a series that has gone or runs
-        backwards: the server was restarted in between.
+        A series that is new counts from 0. Raises RestartedError for a series that has gone or runs
+        backwards, and for other times of the start: the server was restarted in between.
         """
+        self._check_start(before, names)
         grown: dict[_Series, float] = {}
         for name in names:
             now, earlier = self._series(name, {}), before._series(name, {})
             if gone := earlier.keys() - now.keys():
-                raise MetricError(
+                raise RestartedError(
                     f"{self.source}: {_series_name(*_first(gone))} has gone since the run began; "
                     f"{_RESTARTED}"
                 )
             for series, value in now.items():
                 if value < (start := earlier.get(series, 0.0)):
-                    raise MetricError(
+                    raise RestartedError(
                         f"{self.source}: {_series_name(*_first({series}))} went backwards, "
                         f"from {start:g} to {value:g}; {_RESTARTED}"
                     )
                 grown[series] = value - start
         return Reading(self.source, grown)
+
+    def _check_start(self, before: Reading, names: Sequence[str]) -> None:
+        """Counters of a server that was restarted may have passed their earlier values again."""
+        times = {_STARTED, *(f"{name.removesuffix('_total')}_created" for name in names)}
+        for series in sorted(self.samples.keys() & before.samples.keys(), key=str):
+            if series[0] in times and self.samples[series] != before.samples[series]:
+                raise RestartedError(
+                    f"{self.source}: {_series_name(*series)} was {before.samples[series]:.12g} and "
+                    f"is {self.samples[series]:.12g}; {_RESTARTED}"
+                )
 
     def _series(self, name: str, labels: Mapping[str, str]) -> dict[_Series, float]:
         """The series of a counter that carry the given labels, under its own name or with
@@ -186,4 +201,5 @@ _CURE = (
     "turn on the engine's metrics and speculative decoding, and check its version against "
     "docs/engines.md"
 )
+_STARTED = "process_start_time_seconds"
 _RESTARTED = "the server was restarted, or another one has the same address now; run again"

@@ -5,18 +5,21 @@ Each prompt is measured once, in its order; what came before the end is kept.
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import json
 import random
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from helpers.playback import Answer, Play, payload, playing
+from helpers.playback import Answer, Play, Stage, payload, playing
 
 from pytest_specdec.cases.case import Sampling
 from pytest_specdec.cases.prompts import Prompt
+from pytest_specdec.common.errors import SpecdecError
 from pytest_specdec.engines.adapter_api import (
     EngineSetup,
     GenerationRequest,
@@ -223,3 +226,107 @@ def test_what_came_before_a_server_ended_is_handed_over(name: str, batch: int) -
     answered = {f"p{last - 600}" for last in server.answered}
     assert {text.key for text in kept} == answered
     assert len(kept) == len(answered) > 20
+
+
+class Restarting:
+    """Plays a server whose process ends while it decodes the prompt after so many, and begins again
+    at the same address; `after` are the pages that it has then.
+    """
+
+    def __init__(self, kind: Kind, *, after: dict[str, list[Play]] | None = None) -> None:
+        self.kind, self.after = kind, after or {}
+        self.answered = collections.Counter[int]()
+        self.stage: Stage | None = None
+        self._lock, self._ends = threading.Lock(), [PROMPTS // 2]
+        self._restarting: threading.Thread | None = None
+
+    def plays(self) -> dict[str, list[Play]]:
+        return {path: list(plays) for path, plays in self.kind.others.items()} | {
+            self.kind.path: [self.play]
+        }
+
+    def play(self, body: dict[str, Any]) -> Answer:
+        ids = body[self.kind.ids]
+        with self._lock:
+            if self._ends and len(self.answered) == self._ends[0]:
+                self._ends.clear()
+                self._restarting = threading.Thread(target=self._restart)
+                self._restarting.start()
+                return Answer(reset=True)
+            self.answered[ids[-1]] += 1
+        return self.kind.right(ids)
+
+    def _restart(self) -> None:
+        assert self.stage is not None
+        self.stage.plays |= self.after
+        self.stage.restart()
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[ServedAdapter]:
+        with playing(self.plays()) as self.stage:
+            client = self.stage.client(tries=100, sleep=lambda seconds: time.sleep(0.02))
+            yield self.kind.adapter(EngineSetup(), client)
+            if self._restarting is not None:
+                self._restarting.join()
+                assert self.stage.restarts == 1
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+@pytest.mark.parametrize("name", KINDS)
+def test_of_a_server_that_restarts_each_prompt_is_measured_once(name: str, batch: int) -> None:
+    """Whose answers count for themselves; vLLM's counters on /metrics begin again at 0."""
+    server = Restarting(KINDS[name])
+    with server.running() as adapter:
+        found = list(adapter.run(_request(batch)))
+        assert adapter.client.lost > 0
+    assert [text.key for text in found] == [f"p{row}" for row in range(PROMPTS)]  # type: ignore[union-attr]
+    assert {text.totals for text in found} == {found[0].totals}
+    assert PROMPTS <= sum(server.answered.values()) < PROMPTS + batch
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_server_that_comes_back_as_another_is_no_part_of_the_run(name: str) -> None:
+    kept: list[Reported] = []
+    other = Answer('{"data": [{"id": "larger", "owned_by": "vllm", "max_model_len": 512}]}')
+    server = Restarting(KINDS[name], after={"/v1/models": [other]})
+    with (
+        server.running() as adapter,
+        pytest.raises(ServerError, match=r"restarted in mid-run as another .* with larger; run"),
+    ):
+        kept.extend(text for text in adapter.run(_request(1)) if isinstance(text, Reported))
+    assert len(kept) == PROMPTS
+
+
+def _pooled(ids: list[int]) -> Answer:
+    """An answer of vLLM without its own numbers."""
+    body = json.loads(_vllm(ids).body)
+    del body["metrics"]
+    return Answer(json.dumps(body))
+
+
+VLLM_AFTER = payload("vllm_metrics_after.txt")
+FIRST_START, SECOND_START = (f"\nprocess_start_time_seconds {1.7e9 + s}\n" for s in (0, 60))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        (payload("vllm_metrics_before.txt"), VLLM_AFTER, "requests were sent again"),
+        (VLLM_AFTER, payload("vllm_metrics_before.txt"), "went backwards, from 11 to 0"),
+        (
+            payload("vllm_metrics_before.txt") + FIRST_START,
+            VLLM_AFTER + SECOND_START,
+            "process_start_time_seconds was 1700000000 and is 1700000060; the server was restarted",
+        ),
+    ],
+)
+def test_counters_that_began_again_are_not_subtracted(before: str, after: str, words: str) -> None:
+    """Where only they count: rounds of the first half are lost, though they may have grown."""
+    kind = dataclasses.replace(KINDS["vllm"], right=_pooled)
+    kind = dataclasses.replace(kind, others=kind.others | {"/metrics": [Answer(before)]})
+    server = Restarting(kind, after={"/metrics": [Answer(after)]})
+    kept: list[Reported] = []
+    with server.running() as adapter, pytest.raises(SpecdecError, match=words):
+        kept.extend(adapter.run(_request(1)))  # type: ignore[arg-type]
+    assert len(kept) == PROMPTS
+    assert {type(text) for text in kept} == {Reported}

@@ -9,7 +9,7 @@ from helpers.playback import payload
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_specdec.engines.servers.metrics import MetricError, parse
+from pytest_specdec.engines.servers.metrics import MetricError, RestartedError, parse
 
 WHERE = "http://host/metrics"
 DRAFTS = "vllm:spec_decode_num_drafts"
@@ -115,6 +115,19 @@ def test_a_counter_that_runs_backwards_is_an_error() -> None:
         MetricError, match=r'a\{e="1"\} went backwards, from 3 to 2; the server was restarted'
     ):
         after.since(before, "a")
+
+
+@pytest.mark.parametrize("name", ["process_start_time_seconds", "a_created"])
+def test_a_later_start_is_an_error_although_counters_have_grown(name: str) -> None:
+    before, after, same = (
+        parse(f"a_total {count}\n{name} {start}\nb_created {other}", WHERE)
+        for count, start, other in [(3, 1e9, 1), (9, 1e9 + 5, 1), (9, 1e9, 2)]
+    )
+    with pytest.raises(
+        RestartedError, match=f"{name} was 1000000000 and is 1000000005; the server was restarted"
+    ):
+        after.since(before, "a")
+    assert same.since(before, "a").total("a") == 6
 
 
 def test_a_series_that_goes_is_an_error() -> None:
