@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
+from ..checkpoints.state_folders import IDS, SCALES, STATES, state_files
 from ..common.errors import RequestError
-from .state_folders import IDS, SCALES, STATES, state_files
 
 
 class StoredStates:

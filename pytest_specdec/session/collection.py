@@ -162,7 +162,7 @@ class CollectionHooks:
             preflight.check_distinct(self._cases.generated)
             preflight.check_stores_nothing(self._cases.generated, settings)
             preflight.check(selected, self._components.store)
-            preflight.check_trace(engine, settings.url)
+            preflight.check_recorded(engine, settings.url)
             preflight.check_alone(selected, worker=worker_output(self._config) is not None)
             preflight.check_divided(
                 selected,

@@ -23,11 +23,12 @@ from ..checkpoints.checkpoint import (
 from ..checkpoints.drafter_folders import check_drafts
 from ..checkpoints.eagle3_checks import check_eagle3
 from ..checkpoints.loadable import check_quantised
+from ..checkpoints.state_folders import state_files
 from ..checkpoints.template_variables import check_variables
 from ..checkpoints.tokenizer_files import check_chat_template
 from ..common.errors import EXTRAS, BaselineError, RequestError, naming_extras
 from ..config.dividing import RAY, SHARD
-from ..config.engines import DIVIDED
+from ..config.engines import DIVIDED, HIDDEN_STATES
 from ..config.options import ACCUMULATE, ENGINE, KEEP, PRUNE, UPDATE
 from ..config.settings import Settings
 from ..gate.permutation import can_resolve, too_few
@@ -102,12 +103,16 @@ def _check_most_drafts(case: Case) -> None:
         )
 
 
-def check_trace(engine: str, url: str | None) -> None:
-    """Refuse a recorded run that cannot be read. Raises RequestError."""
+def check_recorded(engine: str, url: str | None) -> None:
+    """Refuse a recorded run that cannot be read, and a folder without hidden states. Raises
+    RequestError.
+    """
     if engine == TRACE and url is not None:
         from ..engines.adapters.trace import read_trace
 
         read_trace(Path(url))
+    if engine == HIDDEN_STATES and url is not None:
+        state_files(Path(url))
 
 
 def check_installed(engine: str) -> None:
