@@ -66,10 +66,11 @@ class KeptStates:
     @contextlib.contextmanager
     def over(self, ids: torch.Tensor, *, whole: bool) -> Iterator[None]:
         """In this context the model's pass over token ids (rows, length) keeps the decoder's output
-        or, where it is kept and the pass need not be `whole`, runs the output layer alone.
+        or, where it is kept, runs the output layer alone; not where the pass must be `whole`, or
+        hooks read what its layers hand on.
         """
         key = contents(ids)
-        known = None if whole else self._held.get(key)
+        known = None if whole or self._has_hooks() else self._held.get(key)
         module: Any = self._decoder
         own, run = vars(module).get("forward"), module.forward
 
@@ -87,6 +88,16 @@ class KeptStates:
             del module.forward
             if own is not None:
                 module.forward = own
+
+    def _has_hooks(self) -> bool:
+        """Whether somebody reads the layers; transformers' own hooks do nothing unless a pass asks
+        for `hidden_states`.
+        """
+        return any(
+            not getattr(hook, "__module__", "").startswith("transformers.")
+            for module in self._decoder.modules()
+            for hook in (*module._forward_hooks.values(), *module._forward_pre_hooks.values())
+        )
 
     def _keep(self, key: Contents, output: Any) -> None:
         state = getattr(output, "last_hidden_state", None)

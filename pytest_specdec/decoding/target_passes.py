@@ -63,7 +63,7 @@ class ModelPasses:
         layers: Sequence[int],
     ) -> TargetPass:
         with captured_states(self._target, layers) as layer_states:
-            outputs = forward(self._target, ids, begin, hidden=hidden, layers=bool(layers))
+            outputs = forward(self._target, ids, begin, hidden=hidden)
         return TargetPass(
             logits=outputs.logits,
             hidden_states=outputs.hidden_states if hidden else None,

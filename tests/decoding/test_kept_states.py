@@ -31,14 +31,16 @@ def size(model: LoadedModel, ids: torch.Tensor) -> int:
 
 
 class Passes:
-    """Counts how often a model's first layer runs."""
+    """Counts how often a model's first layer runs, without a hook."""
 
     def __init__(self, model: LoadedModel) -> None:
         self.made = 0
-        _blocks(model)[0].register_forward_pre_hook(self._count)
+        layer = _blocks(model)[0]
+        self._run, layer.forward = layer.forward, self._counted  # type: ignore[method-assign]
 
-    def _count(self, *given: object) -> None:
+    def _counted(self, *given: object, **named: object) -> object:
         self.made += 1
+        return self._run(*given, **named)
 
 
 @pytest.fixture
@@ -70,7 +72,7 @@ def test_a_pass_whose_other_states_are_read_is_a_whole_one(model: LoadedModel) -
     assert len(hidden) == len(wanted)
     assert all(map(torch.equal, hidden, wanted))
     with captured_states(kept, [0, 1]) as states:
-        forward(kept, IDS, 2, hidden=False, layers=True)
+        forward(kept, IDS, 2, hidden=False)
     assert sorted(states) == [0, 1]
 
 

@@ -18,13 +18,9 @@ if TYPE_CHECKING:
     from transformers.modeling_layers import MtpModel
 
 
-def forward(
-    model: LoadedModel, ids: torch.Tensor, begin: int, *, hidden: bool, layers: bool = False
-) -> Any:
+def forward(model: LoadedModel, ids: torch.Tensor, begin: int, *, hidden: bool) -> Any:
     """One pass over texts (rows, length); its logits are (rows, length - begin, vocabulary), for
     the tokens from position `begin` on.
-
-    `hidden` asks for its `hidden_states`; with `layers` hooks read states between its layers.
     """
     keys = (
         {"logits_to_keep": torch.arange(begin - 1, ids.shape[1] - 1, device=ids.device)}
@@ -35,7 +31,7 @@ def forward(
     if model.stream is not None:
         around = model.stream.over(ids)
     elif model.kept is not None:
-        around = model.kept.over(ids, whole=hidden or layers)
+        around = model.kept.over(ids, whole=hidden)
     with around:
         outputs = model.model(ids, use_cache=False, output_hidden_states=hidden, **keys)
     if not keys:

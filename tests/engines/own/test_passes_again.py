@@ -27,11 +27,13 @@ def measured(case: Case, *, asks_again: bool) -> tuple[list[int], list[object]]:
     texts = texts_of(case)
     made = [0, 0]
     for at, name in enumerate((case.target, str(case.draft_model))):
+        layer = _blocks(models.model(name))[0]
 
-        def count(*given: object, at: int = at) -> None:
+        def counted(*given: object, at: int = at, run: Any = layer.forward, **named: object) -> Any:
             made[at] += 1
+            return run(*given, **named)
 
-        _blocks(models.model(name))[0].register_forward_pre_hook(count)
+        layer.forward = counted  # type: ignore[method-assign]
     engine = ReplayEngine([case], models, stored_texts=lambda key: texts)
     replayed = engine.measure(case)
     assert replayed.contexts is not None
