@@ -19,9 +19,9 @@ from ...decoding.loading import LoadedModel, loaded
 from ...decoding.text_batches import batches, by_length, padded, tokens_together
 from ...decoding.text_limits import check_context
 
-_BUDGET = {"cpu": 1 << 22, "cuda": 1 << 26}
-"""Logits held and scored at once, unless one text has more: 32 MiB in float64 on a CPU, of which
-the work takes a few copies.
+_BUDGET = {"cpu": 1 << 18, "cuda": 1 << 26}
+"""Logits scored at once: 2 MiB in float64 on a CPU, of which the work takes a few copies, so that
+they stay in its cache.
 """
 
 
