@@ -156,13 +156,17 @@ class SymbolPool:
         )
         if any(tensor.shape != shape for tensor in tensors):
             shape = torch.broadcast_shapes(*(tensor.shape for tensor in tensors))  # type: ignore[no-untyped-call]
-        columns = [self._column(operand, shape) for operand in operands]
+        size = math.prod(shape)
+        columns = [self._column(operand, shape, size) for operand in operands]
         return [operation(*row) for row in zip(*columns, strict=True)], shape, device
 
-    def _column(self, operand: Any, shape: torch.Size) -> list[Any]:
+    def _column(self, operand: Any, shape: torch.Size, size: int) -> list[Any]:
         if not isinstance(operand, torch.Tensor):
-            return [operand] * math.prod(shape)
-        numbers: list[Any] = _codes(operand).expand(shape).flatten().tolist()
+            return [operand] * size
+        given = _codes(operand)
+        numbers: list[Any] = (
+            (given if given.shape == shape else given.expand(shape)).flatten().tolist()
+        )
         return (
             [self.cells[code] for code in numbers]
             if isinstance(operand, SymbolicTensor)

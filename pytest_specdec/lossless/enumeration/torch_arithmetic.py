@@ -39,7 +39,7 @@ COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
     "ne": operator.ne,
     "not_equal": operator.ne,
 }
-_UNARY: dict[str, Callable[[SymbolicValue], Any]] = {
+UNARY: dict[str, Callable[[SymbolicValue], Any]] = {
     "log": SymbolicValue.log,
     "log2": lambda value: value.log().scaled(1 / np.log(2)),
     "log10": lambda value: value.log().scaled(1 / np.log(10)),
@@ -64,9 +64,8 @@ def continuous(
         return _race(pool, name, *args, **kwargs)
     if name == "searchsorted":
         return _searched(pool, *args)
-    if name in _UNARY and not kwargs:
-        cells, shape, device = pool.elementwise(_itself, args[0])
-        cells = _unary(name, cells)
+    if name in UNARY and not kwargs:  # of a number; those of tensors are `unary`'s
+        cells, shape, device = _of_each(name, [args[0]]), torch.Size(), torch.device("cpu")
     elif name in ("clamp", "clip", "clamp_min", "clamp_max"):
         low, high = _bounds(name, *args[1:], **kwargs)
         cells, shape, device = pool.elementwise(lambda cell: _clamped(cell, low, high), args[0])
@@ -93,13 +92,23 @@ def _float(args: tuple[Any, ...]) -> torch.dtype:
     )
 
 
-def _itself(cell: Any) -> Any:
-    return cell
+def unary(
+    pool: SymbolPool, name: str, tensor: SymbolicTensor, in_place: bool
+) -> torch.Tensor | None:
+    """A function of each cell; None where none of them is a continuous draw."""
+    cells = pool.of(tensor)
+    if not any(type(cell) is SymbolicValue for cell in cells):
+        return None
+    results, codes = _of_each(name, cells), tensor.codes
+    if in_place:
+        codes.copy_(pool.codes(results, codes.device).reshape(codes.shape))
+        return tensor
+    return pool.tensor(results, codes.shape, _float((tensor,)), codes.device)
 
 
-def _unary(name: str, cells: list[Any]) -> list[Any]:
+def _of_each(name: str, cells: list[Any]) -> list[Any]:
     """Cells that are the same function of their draws become the same function again."""
-    operation = _UNARY[name]
+    operation = UNARY[name]
     known: dict[Monotone, Monotone] = {}
     results: list[Any] = []
     for cell in cells:

@@ -13,7 +13,7 @@ import torch
 from .paths import NotEnumerableError
 from .symbolic_tensor import SYMBOLS, SymbolicTensor, SymbolPool
 from .symbols import ADVICE
-from .torch_arithmetic import ARITHMETIC, COMPARISONS, continuous
+from .torch_arithmetic import ARITHMETIC, COMPARISONS, UNARY, continuous, unary
 
 _CASTS = {
     "to",
@@ -144,6 +144,10 @@ def apply(pool: SymbolPool, func: Any, args: tuple[Any, ...], kwargs: dict[str, 
     if func in _PLAIN:
         return _PLAIN[func](pool.cells[_only(args[0])])
     name, in_place, swapped = _named(func)
+    if name in UNARY and len(args) == 1 and not kwargs and isinstance(args[0], SymbolicTensor):
+        result = unary(pool, name, args[0], in_place)
+        if result is not None:
+            return result
     if name in _READS and isinstance(args[0], SymbolicTensor):
         return _read(pool, name, args[0])
     if name in _ADDRESSES:
