@@ -209,3 +209,60 @@ def test_8_bit_states_are_scaled(tmp_path: Path) -> None:
         save_file(tensors, file)
     (full,), (stored,) = replayed(cases), from_states(cases, tmp_path)
     assert stored.counts.acceptance_length == pytest.approx(full.counts.acceptance_length, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (torch.zeros_like, "holds 0 for all of the state of token 0, part 1; extract"),
+        (
+            lambda states: states.index_put((torch.tensor(30), torch.tensor(3)), torch.tensor(0.0)),
+            "holds 0 for all of the state of token 30, part 4; extract",
+        ),
+        (lambda states: states.to(torch.int8), "of whole numbers without hidden_states_scales; ex"),
+        (
+            lambda states: states.index_fill(0, torch.tensor(9), torch.inf),
+            "that are not finite; ex",
+        ),
+    ],
+)
+def test_states_that_no_layer_computes_are_refused(
+    written: tuple[list[Case], Path],
+    tmp_path: Path,
+    change: Callable[[torch.Tensor], torch.Tensor],
+    words: str,
+) -> None:
+    """Zeros were memory that was never written: logits of no token, and lengths that are large."""
+    cases, folder = written
+    for file in folder.glob("*.safetensors"):
+        tensors = load_file(file)
+        states = change(tensors["hidden_states"]).contiguous()
+        save_file({**tensors, "hidden_states": states}, tmp_path / file.name)
+    with pytest.raises(RequestError, match=words):
+        from_states(cases[:1], tmp_path)
+
+
+def test_states_that_were_extracted_anew_are_another_environment(
+    written: tuple[list[Case], Path], tmp_path: Path
+) -> None:
+    """Their rounding moves lengths by more than nothing, which is nobody's fault."""
+    cases, folder = written
+
+    def engine(folder: Path) -> str:
+        return from_states(cases[:1], folder)[0].environment.engine
+
+    changes: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+        "copied": torch.clone,
+        "rounded": torch.Tensor.bfloat16,
+        "other layers first": lambda states: states[:, [1, 0, 2, 3]],
+    }
+    for name, change in changes.items():
+        (tmp_path / name).mkdir()
+        for file in folder.glob("*.safetensors"):
+            tensors = load_file(file)
+            states = change(tensors["hidden_states"]).contiguous()
+            save_file({**tensors, "hidden_states": states}, tmp_path / name / file.name)
+    first, *others = (engine(tmp_path / name) for name in changes)
+    assert first == engine(folder)
+    assert first.startswith("states ")
+    assert len({first, *others}) == 3
