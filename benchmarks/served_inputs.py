@@ -100,7 +100,7 @@ def _tensors() -> dict[str, Any]:
 
     return {
         "token_ids": np.arange(6, dtype="int64"),
-        "hidden_states": np.arange(48, dtype="float32").reshape(6, 2, 4),
+        "hidden_states": np.ones((6, 2, 4), dtype="float32"),
     }
 
 

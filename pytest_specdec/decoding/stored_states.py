@@ -8,7 +8,6 @@ suite's prompts begin, whatever else the folder holds.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -69,28 +68,12 @@ class StoredStates:
             states: torch.Tensor = held.get_slice(STATES)[: len(ids)]
             if SCALES in held.keys():  # noqa: SIM118  # safetensors' files are no mappings
                 states = states.float() * held.get_slice(SCALES)[: len(ids)].float()
-            elif not states.is_floating_point():
-                raise RequestError(
-                    f"{file} holds {STATES} of whole numbers without {SCALES}; extract the states "
-                    "again"
-                )
             if states.dtype.itemsize == 1:
                 states = states.float()
-        _check_numbers(states, file)
+        # Two numbers, and no tensor as large as the states.
+        if not bool(torch.isfinite(torch.stack(torch.aminmax(states))).all()):
+            raise RequestError(f"{file} holds states that are not finite; extract them again")
         return states
-
-    def fingerprint(self, texts: Sequence[Sequence[int]]) -> str:
-        """Of the states on texts that `texts_after` has found, by two tokens of each: states that
-        were extracted anew, elsewhere or of other layers differ at every token.
-        """
-        digest = hashlib.sha256()
-        for ids in texts:
-            with _opened(self._file_of(ids)) as held:
-                for row in (len(ids) // 2, len(ids) - 1):
-                    state: torch.Tensor = held.get_slice(STATES)[row : row + 1]
-                    digest.update(str(state.dtype).encode())
-                    digest.update(state.contiguous().view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()[:12]
 
     def _file_of(self, ids: Sequence[int]) -> Path:
         wanted = _key(ids)
@@ -101,21 +84,6 @@ class StoredStates:
         raise RequestError(
             f"no file of {self.folder} has the states of a text of the suite; extract the states "
             "of its prompts, too"
-        )
-
-
-def _check_numbers(states: torch.Tensor, file: Path) -> None:
-    """Refuse states (length, layers, width) that no layer computes: zeros are memory that was never
-    written, and the text looks as if the target found all tokens alike.
-    """
-    ends = torch.aminmax(states, dim=-1)  # no tensor as large as the states
-    if not bool(torch.isfinite(torch.stack([ends.min, ends.max])).all()):
-        raise RequestError(f"{file} holds states that are not finite; extract them again")
-    if states.shape[-1] > 1 and bool((ends.min == ends.max).any()):
-        token, layer = (ends.min == ends.max).nonzero()[0].tolist()
-        raise RequestError(
-            f"{file} holds {float(ends.min[token, layer]):g} for all of the state of token "
-            f"{token}, part {layer + 1}; extract the states again"
         )
 
 

@@ -60,9 +60,7 @@ class Environment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
     threads: NotNegative
     """Of torch; 0 where a server or a recorded run does not say."""
     engine: str = ""
-    """Version of somebody else's engine, or fingerprint of stored hidden states; empty for our
-    own engines that run the target.
-    """
+    """Version of somebody else's engine; empty for our own."""
 
     def differences(self, other: Environment) -> tuple[str, ...]:
         """`name: other -> self` for each field that differs."""

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import msgspec
-
 from ...cases.case import Case, TextKey
 from ...cases.prompts import Prompt
-from ...cases.texts import Text
 from ...common.errors import RequestError
 from ...decoding.sampling import up_to_end
 from ...decoding.stored_states import StoredStates
@@ -55,12 +51,6 @@ class HiddenStatesEngine(ReplayEngine):
     def _stored_contexts(self, case: Case) -> SameContexts | None:
         """None: the states are those of this target on its own texts."""
         return None
-
-    def _with_sources(self, prepared: Prepared, texts: Sequence[Text]) -> Prepared:
-        """Other states are another environment: rounding moves them, and with them lengths."""
-        states = self._states.fingerprint([text.ids for text in texts])
-        environment = msgspec.structs.replace(prepared.environment, engine=f"states {states}")
-        return dataclasses.replace(prepared, environment=environment)
 
     def _new_tokens(
         self, key: TextKey, prompts: Sequence[Prompt], prepared: Prepared, wanted: TextSet

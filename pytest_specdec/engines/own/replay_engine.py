@@ -259,15 +259,11 @@ class ReplayEngine(Engine):
         return BegunGroup(
             key=key,
             cases=cases,
-            prepared=self._with_sources(prepared, texts),
+            prepared=prepared,
             texts=texts,
             stored=stored,
             states=self._states,
         )
-
-    def _with_sources(self, prepared: Prepared, texts: Sequence[Text]) -> Prepared:
-        """With what else than models the numbers come from."""
-        return prepared
 
     def _measure_group(self, key: TextKey) -> TextGroup:
         begun = self._begun(key)
