@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +19,9 @@ from safetensors import SafetensorError, safe_open
 
 from ..checkpoints.state_folders import IDS, SCALES, STATES, state_files
 from ..common.errors import RequestError
+
+_FLOATS = frozenset({"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"})
+"""Types of states, as safetensors names them."""
 
 
 class StoredStates:
@@ -51,7 +55,8 @@ class StoredStates:
         found: dict[bytes, dict[bytes, Path]] = {prompt: {} for prompt in prompts}
         lengths = sorted(set(map(len, prompts)))
         for file in self._listed:
-            text = _text_in(file)
+            with _opened(file) as held:
+                text = _text_in(file, held)
             for length in lengths:
                 if length < len(text) and (prompt := text[:length]) in found:
                     found[prompt].setdefault(text, file)
@@ -65,14 +70,17 @@ class StoredStates:
         """
         file = self._file_of(ids)
         with _opened(file) as held:
+            if _text_in(file, held)[: 8 * len(ids)] != _key(ids):
+                raise RequestError(
+                    f"{file} has changed since it was read first; wait until the states are "
+                    "written, and run again"
+                )
             states: torch.Tensor = held.get_slice(STATES)[: len(ids)]
             if SCALES in held.keys():  # noqa: SIM118  # safetensors' files are no mappings
                 states = states.float() * held.get_slice(SCALES)[: len(ids)].float()
             if states.dtype.itemsize == 1:
                 states = states.float()
-        # Two numbers, and no tensor as large as the states.
-        if not bool(torch.isfinite(torch.stack(torch.aminmax(states))).all()):
-            raise RequestError(f"{file} holds states that are not finite; extract them again")
+        _check_computed(states, file)
         return states
 
     def _file_of(self, ids: Sequence[int]) -> Path:
@@ -87,28 +95,50 @@ class StoredStates:
         )
 
 
-def _text_in(file: Path) -> bytes:
-    """The token ids of a file whose states fit them."""
+def _text_in(file: Path, held: Any) -> bytes:
+    """The token ids of a file, opened as `held`, whose states fit them."""
     try:
-        with _opened(file) as held:
-            ids, shape = held.get_tensor(IDS), held.get_slice(STATES).get_shape()
-            scaled = SCALES in held.keys()  # noqa: SIM118
-            scales = held.get_slice(SCALES).get_shape() if scaled else [len(ids), 1, 1]
+        ids, states = held.get_tensor(IDS), held.get_slice(STATES)
+        shape, type_name = states.get_shape(), states.get_dtype()
+        scaled = SCALES in held.keys()  # noqa: SIM118
+        scales = held.get_slice(SCALES).get_shape() if scaled else [*ids.shape, 1, 1]
     except SafetensorError as error:
         raise RequestError(
             f"{file} has no {IDS!r} and {STATES!r} ({str(error)[:200]}); such files are "
             "written by vLLM's extraction of hidden states and by speculators"
         ) from None
-    if ids.ndim != 1 or ids.is_floating_point() or len(shape) != 3 or shape[0] != len(ids):
-        raise RequestError(
-            f"{file} holds {IDS} {list(ids.shape)} and {STATES} {list(shape)}, not (length,) and "
-            "(length, layers, width); extract the states again"
+    problem = None
+    if ids.ndim != 1 or len(shape) != 3 or shape[0] != len(ids) or 0 in shape[1:]:
+        problem = (
+            f"{IDS} {list(ids.shape)} and {STATES} {list(shape)}, not (length,) and "
+            "(length, layers, width)"
         )
-    if list(scales) != [len(ids), 1, 1]:
-        raise RequestError(
-            f"{file} holds {SCALES} {list(scales)}, not (length, 1, 1); extract the states again"
-        )
+    elif ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
+        problem = f"{IDS} that are no integers"
+    elif type_name not in _FLOATS and not (scaled and type_name == "I8"):
+        problem = f"{STATES} of type {type_name}, which no target computes"
+    elif list(scales) != [len(ids), 1, 1]:
+        problem = f"{SCALES} {list(scales)}, not (length, 1, 1)"
+    if problem is not None:
+        raise RequestError(f"{file} holds {problem}; extract the states again")
     return _key(ids.numpy())
+
+
+def _check_computed(states: torch.Tensor, file: Path) -> None:
+    """Refuse states (length, layers, width) that no target computes: numbers that are not finite,
+    and zeros, where nothing was written. Zeros alone make all tokens equally probable, and no text
+    contradicts that.
+    """
+    # Two numbers, and no tensor as large as the states.
+    if not bool(torch.isfinite(torch.stack(torch.aminmax(states))).all()):
+        raise RequestError(f"{file} holds states that are not finite; extract them again")
+    written = states.any(-1)
+    # The embedding of a single token may be zero, the last layer's output is not.
+    if not bool(written[:, -1].all() and written.any(0).all()):
+        raise RequestError(
+            f"{file} holds states that are all zero, of a token or of a layer: they were never "
+            "written; extract them again"
+        )
 
 
 def _opened(file: Path) -> safe_open:

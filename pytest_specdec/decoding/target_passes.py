@@ -97,21 +97,8 @@ class StoredPasses:
     ) -> TargetPass:
         stored, target = self._target.stored, self._target.model
         assert stored is not None
-        found = [self._states.of(text.ids) for text in texts]
-        parts, width = found[0].shape[1:]
-        own = target.config.get_text_config().hidden_size
-        if width != own:
-            raise MeasurementError(
-                f"the stored states of {self._states.folder} are {width} wide, and the target's "
-                f"{own}; they are another model's"
-            )
-        if layers and parts != len(layers) + 1:
-            raise MeasurementError(
-                f"each token of {self._states.folder} has {parts} states, and the drafters read "
-                f"those of the layers {', '.join(map(str, layers))} and the last one's; extract "
-                "these, in this order, and measure drafters that read others in a run of their own"
-            )
-        states = self._room((*ids.shape, parts, width), ids.device)
+        found = [self._checked(text, layers) for text in texts]
+        states = self._room((*ids.shape, *found[0].shape[1:]), ids.device)
         for row, one in enumerate(found):
             states[row, : len(one)].copy_(one)
             states[row, len(one) :] = 0
@@ -126,3 +113,25 @@ class StoredPasses:
             hidden_states=outputs.hidden_states[-1:] if hidden else None,
             layer_states={number: states[:, :, at] for at, number in enumerate(layers)},
         )
+
+    def _checked(self, text: Text, layers: Sequence[int]) -> torch.Tensor:
+        """The states of a text that are read, (length, layers + 1, width). Raises MeasurementError
+        for those of another model or of other layers.
+        """
+        states = self._states.of(text.ids)
+        parts, width = states.shape[1:]
+        own = self._target.model.config.get_text_config().hidden_size
+        if width != own:
+            raise MeasurementError(
+                f"the stored states of {self._states.folder} are {width} wide, and the target's "
+                f"{own}; they are another model's"
+            )
+        if not layers:
+            return states[:, -1:]
+        if parts != len(layers) + 1:
+            raise MeasurementError(
+                f"each token of {self._states.folder} has {parts} states, and the drafters read "
+                f"those of the layers {', '.join(map(str, layers))} and the last one's; extract "
+                "these, in this order, and measure drafters that read others in a run of their own"
+            )
+        return states

@@ -34,7 +34,10 @@ from pytest_specdec.cases.case import Case
 from pytest_specdec.cases.drafter import DraftModelSpec, RegisteredSpec
 from pytest_specdec.common.errors import MeasurementError, RequestError
 from pytest_specdec.decoding.loading import load_model
+from pytest_specdec.decoding.stored_states import StoredStates
 from pytest_specdec.engines.models import ModelPool
+
+Tensors = dict[str, torch.Tensor]
 
 
 @torch.inference_mode()
@@ -209,3 +212,118 @@ def test_8_bit_states_are_scaled(tmp_path: Path) -> None:
         save_file(tensors, file)
     (full,), (stored,) = replayed(cases), from_states(cases, tmp_path)
     assert stored.counts.acceptance_length == pytest.approx(full.counts.acceptance_length, rel=0.01)
+
+
+@pytest.fixture
+def copied(written: tuple[list[Case], Path], tmp_path: Path) -> tuple[list[Case], Path]:
+    """Files to change."""
+    cases, folder = written
+    return cases, Path(shutil.copytree(folder, tmp_path / "copied"))
+
+
+def _changed(folder: Path, change: Callable[[Tensors], Tensors], *, first: int = 0) -> None:
+    """Write the files of a folder again, from the `first` on."""
+    for file in sorted(folder.glob("*.safetensors"))[first:]:
+        tensors = change(load_file(file))
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, file)
+
+
+def _with_states(change: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[Tensors], Tensors]:
+    return lambda tensors: tensors | {"hidden_states": change(tensors["hidden_states"])}
+
+
+@pytest.mark.parametrize("first", [0, 3])
+@pytest.mark.parametrize("layers", [1, 3])
+def test_each_file_must_have_the_layers_that_a_head_reads(
+    first: int, layers: int, copied: tuple[list[Case], Path]
+) -> None:
+    """One state a token would fill the places of all layers, where only one file was looked at."""
+    cases, folder = copied
+    cases = [case for case in cases if isinstance(case.drafter, RegisteredSpec)]
+    _changed(folder, _with_states(lambda states: states[:, -layers:]), first=first)
+    with pytest.raises(MeasurementError, match=rf"{layers} states, and the drafters read those"):
+        from_states(cases, folder)
+
+
+def test_files_of_several_extractions_serve_drafters_that_read_the_last_layer(
+    copied: tuple[list[Case], Path],
+) -> None:
+    cases, folder = copied
+    cases = [case for case in cases if not isinstance(case.drafter, RegisteredSpec)]
+    expected = from_states(cases, folder)
+    _changed(folder, _with_states(lambda states: states[:, -1:]), first=2)
+    _changed(folder, _with_states(lambda states: states[:, -2:]), first=5)
+    for before, after in zip(expected, from_states(cases, folder), strict=True):
+        np.testing.assert_array_equal(after.counts.accepted, before.counts.accepted)
+
+
+def test_each_file_must_have_the_width_of_the_target(copied: tuple[list[Case], Path]) -> None:
+    cases, folder = copied
+    _changed(folder, _with_states(lambda states: states[..., :1]), first=3)
+    with pytest.raises(MeasurementError, match=r"are 1 wide, and the target's 128"):
+        from_states(cases, folder)
+
+
+def _no_scale(tensors: Tensors) -> Tensors:
+    length = len(tensors["token_ids"])
+    return tensors | {"hidden_states_scales": torch.zeros(length, 1, 1)}
+
+
+NOT_STATES: dict[str, tuple[Callable[[Tensors], Tensors], str]] = {
+    "zeros": (_with_states(torch.zeros_like), "states that are all zero"),
+    "a token's zeros": (
+        _with_states(lambda states: states.index_fill(0, torch.tensor([9]), 0.0)),
+        "states that are all zero",
+    ),
+    "a layer's zeros": (
+        _with_states(lambda states: states.index_fill(1, torch.tensor([1]), 0.0)),
+        "states that are all zero",
+    ),
+    "scales of zero": (_no_scale, "states that are all zero"),
+    "integers": (_with_states(lambda states: (states * 100).int()), "of type I32"),
+    "truth values": (_with_states(lambda states: states > 0), "of type BOOL"),
+    "complex": (_with_states(lambda states: states.to(torch.complex64)), "of type C64"),
+    "no layer": (_with_states(lambda states: states[:, :0]), r"hidden_states \[\d+, 0, 128\]"),
+    "one token id": (
+        lambda tensors: tensors | {"token_ids": torch.tensor(3)},
+        r"token_ids \[\] and",
+    ),
+    "truth values as ids": (
+        lambda tensors: tensors | {"token_ids": tensors["token_ids"] > 0},
+        "token_ids that are no integers",
+    ),
+    "complex ids": (
+        lambda tensors: tensors | {"token_ids": tensors["token_ids"].to(torch.complex64)},
+        "token_ids that are no integers",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", NOT_STATES)
+def test_what_no_target_computes_is_refused(kind: str, copied: tuple[list[Case], Path]) -> None:
+    """Zeros make each token as probable as any other, which no text contradicts."""
+    change, words = NOT_STATES[kind]
+    cases, folder = copied
+    _changed(folder, change, first=3)
+    with pytest.raises(RequestError, match=rf"hs_[345]\.safetensors holds .*{words}.*extract"):
+        from_states(cases, folder)
+
+
+@pytest.mark.parametrize("change", ["shorter", "another text"])
+def test_a_file_that_is_written_anew_meanwhile_is_refused(
+    change: str, copied: tuple[list[Case], Path]
+) -> None:
+    """Its missing states would be zeros."""
+    _, folder = copied
+    kept = StoredStates(folder)
+    text = load_file(folder / "hs_0.safetensors")["token_ids"].tolist()
+    kept.texts_after([text[:4]])
+    assert len(kept.of(text)) == len(text)
+    _changed(
+        folder,
+        (lambda tensors: {name: tensor[:-2] for name, tensor in tensors.items()})
+        if change == "shorter"
+        else (lambda tensors: tensors | {"token_ids": tensors["token_ids"] ^ 1}),
+    )
+    with pytest.raises(RequestError, match=r"hs_0\.safetensors has changed .*run again"):
+        kept.of(text)
