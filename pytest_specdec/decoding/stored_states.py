@@ -8,6 +8,7 @@ suite's prompts begin, whatever else the folder holds.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,8 @@ class StoredStates:
         self.folder = self._listed[0].parent
         self._found: dict[bytes, dict[bytes, Path]] = {}
         """By prompt: the texts that begin with it, and their files."""
+        self._digests: dict[Path, bytes] = {}
+        """Of the files that a fingerprint was asked for."""
 
     def texts_after(self, prompts: Sequence[Sequence[int]]) -> list[list[NDArray[np.int64]]]:
         """For each prompt the token ids of every text that begins with it, but with no longer one
@@ -82,6 +85,19 @@ class StoredStates:
                 states = states.float()
         _check_computed(states, file)
         return states
+
+    def fingerprint(self, texts: Sequence[Sequence[int]]) -> str:
+        """A hash of the files of texts that `texts_after` has found: other states are another
+        measurement. Raises RequestError for any other text.
+        """
+        whole = hashlib.sha256()
+        for ids in texts:
+            file = self._file_of(ids)
+            if file not in self._digests:
+                with file.open("rb") as content:
+                    self._digests[file] = hashlib.file_digest(content, "sha256").digest()
+            whole.update(self._digests[file])
+        return whole.hexdigest()[:16]
 
     def _file_of(self, ids: Sequence[int]) -> Path:
         wanted = _key(ids)

@@ -125,7 +125,7 @@ def _difference(first: ShardPart, other: ShardPart) -> str | None:
         if before != now:
             return f"{name} {_shown(now)}, and not {_shown(before)}"
     if first.work.keys() != other.work.keys():
-        return "it did other work (other tests, prompts or texts)"
+        return "it did other work (other tests, prompts, texts or hidden states)"
     for name, done in first.work.items():
         theirs = other.work[name]
         if (done.units, done.everywhere) != (theirs.units, theirs.everywhere):

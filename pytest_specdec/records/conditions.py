@@ -61,6 +61,8 @@ class Environment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
     """Of torch; 0 where a server or a recorded run does not say."""
     engine: str = ""
     """Version of somebody else's engine; empty for our own."""
+    states: str = ""
+    """Hash of the stored hidden states that were read; empty where the target itself ran."""
 
     def differences(self, other: Environment) -> tuple[str, ...]:
         """`name: other -> self` for each field that differs."""

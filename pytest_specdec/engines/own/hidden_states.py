@@ -10,12 +10,12 @@ from ...cases.prompts import Prompt
 from ...common.errors import RequestError
 from ...decoding.sampling import up_to_end
 from ...decoding.stored_states import StoredStates
-from ...records.same_contexts import SameContexts
 from ...records.text_set import TextSet
 from ..executor import Executor
 from ..models import ModelPool
 from .replay_engine import ReplayEngine
 from .replay_work import Prepared, Tokens
+from .text_groups import BegunGroup
 
 
 class HiddenStatesEngine(ReplayEngine):
@@ -48,7 +48,7 @@ class HiddenStatesEngine(ReplayEngine):
     def _states(self) -> StoredStates:
         return self._stored_states
 
-    def _stored_contexts(self, case: Case) -> SameContexts | None:
+    def _others(self, key: TextKey, begun: BegunGroup) -> TextSet | None:
         """None: the states are those of this target on its own texts."""
         return None
 

@@ -104,7 +104,7 @@ class ReplayEngine(Engine):
         return Measurement(
             counts=counts,
             fingerprints=group.begun.fingerprints_of(case),
-            environment=group.begun.prepared.environment,
+            environment=group.begun.environment,
             tokenizer=group.stored.tokenizer,
             template=group.stored.template,
             text_fingerprints=group.begun.fingerprints,

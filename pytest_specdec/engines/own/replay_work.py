@@ -205,6 +205,8 @@ class Scoring:
     def name(self) -> str:
         drafters = [f"{plan.case.id} {plan.steps} {plan.rules}" for plan in self.plans]
         texts = [f"{text.key} {text.fingerprint}" for text in self.texts]
+        if self.states is not None:
+            texts.append(f"states {self.states.fingerprint([text.ids for text in self.texts])}")
         kind = f"score{'-contexts' * self.overlaps}{'-source' * self.source}"
         return work_name(kind, self.key, [*drafters, *texts, str(self.plan)])
 

@@ -20,7 +20,7 @@ from ...common.errors import SpecdecError
 from ...decoding.scoring import ScoringPlan
 from ...decoding.stored_states import StoredStates
 from ...decoding.trees.replay import tree_batches
-from ...records.conditions import Fingerprints
+from ...records.conditions import Environment, Fingerprints
 from ...records.text_set import TextSet
 from .replay_work import CasePlan, Prepared, Scoring
 from .score_keys import ScoresKey, scores_key
@@ -67,6 +67,15 @@ class BegunGroup:
     def looping(self) -> int:
         """How many texts end in a loop."""
         return sum(text.loops for text in self.texts)
+
+    @functools.cached_property
+    def environment(self) -> Environment:
+        """Where the numbers come from: stored states are part of that."""
+        here = self.prepared.environment
+        if self.states is None:
+            return here
+        states = self.states.fingerprint([text.ids for text in self.texts])
+        return msgspec.structs.replace(here, states=states)
 
     def fingerprints_of(self, case: Case) -> Fingerprints:
         """Of the models of a case whose drafter can be measured."""

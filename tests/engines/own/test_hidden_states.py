@@ -32,10 +32,13 @@ from safetensors.torch import load_file, save_file
 
 from pytest_specdec.cases.case import Case
 from pytest_specdec.cases.drafter import DraftModelSpec, RegisteredSpec
+from pytest_specdec.cases.shard import Shard
 from pytest_specdec.common.errors import MeasurementError, RequestError
 from pytest_specdec.decoding.loading import load_model
 from pytest_specdec.decoding.stored_states import StoredStates
 from pytest_specdec.engines.models import ModelPool
+from pytest_specdec.engines.own.hidden_states import HiddenStatesEngine
+from pytest_specdec.engines.shards import ShardExecutor
 
 Tensors = dict[str, torch.Tensor]
 
@@ -327,3 +330,35 @@ def test_a_file_that_is_written_anew_meanwhile_is_refused(
     )
     with pytest.raises(RequestError, match=r"hs_0\.safetensors has changed .*run again"):
         kept.of(text)
+
+
+def test_other_states_are_another_environment(copied: tuple[list[Case], Path]) -> None:
+    """So that what they move is neither judged to the last digit nor blamed on the code."""
+    cases, folder = copied
+    head = [case for case in cases if isinstance(case.drafter, RegisteredSpec)]
+    (first,), (again,) = from_states(head, folder), from_states(head, folder)
+    assert first.environment.states
+    assert again.environment == first.environment
+    _changed(folder, _with_states(lambda states: states[:, [2, 1, 0, 3]]), first=5)
+    (other,) = from_states(head, folder)
+    (difference,) = other.environment.differences(first.environment)
+    assert difference == f"states: {first.environment.states} -> {other.environment.states}"
+    (full,) = replayed(head)
+    assert full.environment.states == ""
+
+
+def test_shards_of_other_states_do_other_work(copied: tuple[list[Case], Path]) -> None:
+    cases, folder = copied
+
+    def work(shard: Shard) -> set[str]:
+        models = ModelPool("cpu", outer_targets=True)
+        executor = ShardExecutor(shard, models)
+        engine = HiddenStatesEngine(cases[:1], models, folder=str(folder), executor=executor)
+        engine.share(cases[0], contexts=False, conformance=False)
+        return set(executor.work)
+
+    first = work(Shard(1, 2))
+    assert len(first) > 1
+    assert work(Shard(2, 2)) == first
+    _changed(folder, _with_states(lambda states: states[:, [2, 1, 0, 3]]), first=5)
+    assert work(Shard(2, 2)) != first
