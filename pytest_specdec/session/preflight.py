@@ -136,9 +136,7 @@ def check_alone(cases: Iterable[Case], *, worker: bool) -> None:
         )
 
 
-def check_divided(
-    cases: Iterable[Case], settings: Settings, *, merged: bool, distributed: bool
-) -> None:
+def check_divided(cases: Iterable[Case], settings: Settings, *, merged: bool) -> None:
     """Refuse what cannot be divided among processes, or not so. Raises RequestError."""
     shard, ray = settings.command_line[SHARD], settings.command_line[RAY]
     ways = [f"{SHARD.flag}={shard}"] * (shard is not None) + [RAY.flag] * (ray is not None)
@@ -160,8 +158,6 @@ def check_divided(
         with naming_extras():
             if importlib.util.find_spec("ray") is None:
                 raise ModuleNotFoundError("No module named 'ray'", name="ray")
-    if distributed:
-        raise RequestError(f"{divided} divides the session already; run it without -n")
     engine = settings.value(ENGINE)
     if engine not in DIVIDED:
         raise RequestError(

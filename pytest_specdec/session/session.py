@@ -13,6 +13,7 @@ from .counts_gates import CountsGates
 from .finish import SessionFinish
 from .gate_watch import GateWatch
 from .junit import JUnitOutput
+from .merging import check_not_distributed
 from .rows import RowCollector
 from .sharding import ShardSession
 from .state import Outcome, SessionCases
@@ -27,6 +28,8 @@ class Session:
     """
 
     def __init__(self, config: pytest.Config, settings: Settings) -> None:
+        """Raises RequestError for a session that is divided twice."""
+        check_not_distributed(config, settings)
         cases, outcome, self._comparisons = SessionCases(), Outcome(), JudgementLog()
         self.components = Components(config, settings, cases)
         self.collection = CollectionHooks(config, settings, cases, outcome, self.components)

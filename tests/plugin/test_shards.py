@@ -274,6 +274,20 @@ def test_what_cannot_be_divided_is_refused(project, options: list[str], message:
     result.stderr.fnmatch_lines([message])
 
 
+@pytest.mark.parametrize("way", ["--specdec-shard", "--specdec-ray", "merge"])
+def test_workers_of_a_divided_session_are_refused(
+    project, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """They would know no parts, and measure again."""
+    project.create()
+    parts = shard(project, shards=2) if way == "merge" else []
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-n1")
+    values = {"--specdec-shard": "1/2", "--specdec-ray": "local"}
+    result = merge(project, parts) if parts else project.run(f"{way}={values[way]}", ok=False)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"*{way} divides the session already; run it without -n, in*"])
+
+
 def test_merge_within_a_shard_is_refused(project, monkeypatch: pytest.MonkeyPatch) -> None:
     project.create()
     parts = shard(project, shards=2)
