@@ -19,6 +19,17 @@ _PICKLES = {
 """By the ending of its files: what a package writes."""
 
 
+def state_folder(name: str | None) -> Path:
+    """The folder that is named in the place of a server. Raises RequestError for none, and for an
+    address.
+    """
+    if name is None or "://" in name:
+        raise RequestError(
+            "engine hidden-states reads a folder of files; name it: --specdec-hidden-states=DIR"
+        )
+    return Path(name)
+
+
 def state_files(folder: Path) -> list[Path]:
     """The files of a folder, or of `hidden_states` in the folder of a data set of speculators.
 

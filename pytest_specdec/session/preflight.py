@@ -23,7 +23,7 @@ from ..checkpoints.checkpoint import (
 from ..checkpoints.drafter_folders import check_drafts
 from ..checkpoints.eagle3_checks import check_eagle3
 from ..checkpoints.loadable import check_quantised
-from ..checkpoints.state_folders import state_files
+from ..checkpoints.state_folders import state_files, state_folder
 from ..checkpoints.template_variables import check_variables
 from ..checkpoints.tokenizer_files import check_chat_template
 from ..common.errors import EXTRAS, BaselineError, RequestError, naming_extras
@@ -111,8 +111,8 @@ def check_recorded(engine: str, url: str | None) -> None:
         from ..engines.adapters.trace import read_trace
 
         read_trace(Path(url))
-    if engine == HIDDEN_STATES and url is not None:
-        state_files(Path(url))
+    if engine == HIDDEN_STATES:
+        state_files(state_folder(url))
 
 
 def check_installed(engine: str) -> None:

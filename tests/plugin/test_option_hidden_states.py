@@ -37,3 +37,13 @@ def test_a_folder_without_states_is_refused_before_a_test_runs(
     assert "Traceback" not in printed
     assert not result.parseoutcomes().keys() & {"passed", "failed", "errors"}
     assert result.ret == pytest.ExitCode.USAGE_ERROR
+
+
+@pytest.mark.parametrize("more", [(), ("--specdec-url=http://localhost:1",)])
+def test_the_engine_without_a_folder_is_refused_before_a_test_runs(
+    project: Project, more: tuple[str, ...]
+) -> None:
+    result = project.run("--specdec-engine=hidden-states", *more, ok=False)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*reads a folder of files; name it: --specdec-hidden-states=DIR*"])
+    assert not result.parseoutcomes().keys() & {"passed", "failed", "errors"}

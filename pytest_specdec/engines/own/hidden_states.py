@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from ...cases.case import Case, TextKey
 from ...cases.prompts import Prompt
+from ...checkpoints.state_folders import state_folder
 from ...common.errors import RequestError
 from ...decoding.sampling import up_to_end
 from ...decoding.stored_states import StoredStates
@@ -37,12 +37,9 @@ class HiddenStatesEngine(ReplayEngine):
         executor: Executor | None = None,
     ) -> None:
         """Raises RequestError without a folder, or for one without such files."""
-        if folder is None or "://" in folder:
-            raise RequestError(
-                "engine hidden-states reads a folder of files; name it: --specdec-hidden-states=DIR"
-            )
+        place = state_folder(folder)
         super().__init__(plan, models, stored_texts=stored_texts, executor=executor)
-        self._stored_states = StoredStates(Path(folder))
+        self._stored_states = StoredStates(place)
 
     @property
     def _states(self) -> StoredStates:
